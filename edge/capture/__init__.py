@@ -1,0 +1,1 @@
+"""Frame sources: cameras, files, folders, synthetic pictures."""

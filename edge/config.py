@@ -1,0 +1,312 @@
+"""The configuration file: TOML, strictly decoded. Every key is described; the example and the README come out of it."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from edge.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TopicLevel = Annotated[
+    str, Meta(pattern=r"^[^/+#\x00\s]{1,64}$", description="1 to 64 characters without / + # or space")
+]
+TopicPrefix = Annotated[str, Meta(pattern=r"^[^/+#\x00\s]+(/[^/+#\x00\s]+)*$", description="topic levels joined by /")]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all sections: keyword-only, immutable, unknown keys refused."""
+
+
+class CameraConfig(Section, frozen=True):
+    """Where frames come from."""
+
+    source: Annotated[
+        str,
+        Meta(
+            description="camera number or /dev path (stable: /dev/v4l/by-id/…), rtsp:// or http:// address, "
+            "picamera2:N, gstreamer:PIPELINE, a video file, a folder of pictures, or synthetic"
+        ),
+    ] = "0"
+    name: Annotated[TopicLevel, Meta(description="last level of the base topic")] = "camera"
+    width: Annotated[int, Meta(ge=64, le=7680, description="asked of the camera, pixels")] = 640
+    height: Annotated[int, Meta(ge=64, le=4320, description="asked of the camera, pixels")] = 480
+    fps: Annotated[
+        float, Meta(ge=1, le=120, description="asked of the camera; pace of synthetic frames and folders")
+    ] = 15
+    max_frame_age_ms: Annotated[
+        float, Meta(ge=10, le=60_000, description="an older frame is never published as live")
+    ] = 1000
+    stale_after_ms: Annotated[
+        float, Meta(ge=100, le=60_000, description="without a frame for so long the camera is stale")
+    ] = 2000
+    options: Annotated[dict[str, Any], Meta(description="options of the chosen kind of source")] = {}
+
+
+class DetectConfig(Section, frozen=True):
+    """Finding faces."""
+
+    detector: Annotated[
+        str, Meta(description="yunet (int8, ours) or opencv_yunet (OpenCV with an ONNX file of yours)")
+    ] = "yunet"
+    bundle: Annotated[str, Meta(description="name of a shipped detector, a folder, or auto: by the camera's shape")] = (
+        "auto"
+    )
+    score: Annotated[Share, Meta(description="faces below this score are ignored")] = 0.6
+    nms: Annotated[Share, Meta(description="of two boxes overlapping more than this the weaker is dropped")] = 0.3
+    max_faces: Annotated[int, Meta(ge=1, le=1000, description="bound on the faces of one frame")] = 32
+    schedule: Annotated[
+        Literal["every_frame", "adaptive"],
+        Meta(description="adaptive: the detector rests while tracks are steady and the scene does not change"),
+    ] = "every_frame"
+    max_rest_ms: Annotated[
+        float, Meta(ge=0, le=5000, description="adaptive: the detector runs at least this often")
+    ] = 200
+    options: Annotated[dict[str, Any], Meta(description="options of the chosen detector")] = {}
+
+
+class TrackConfig(Section, frozen=True):
+    """Following faces."""
+
+    confirm_ms: Annotated[
+        float, Meta(ge=0, le=10_000, description="a face is announced after it was seen for so long")
+    ] = 100
+    keep_ms: Annotated[
+        float, Meta(ge=0, le=60_000, description="a face that is not seen is kept for so long, then it left")
+    ] = 1500
+
+
+class EmotionConfig(Section, frozen=True):
+    """Reading emotions."""
+
+    bundle: Annotated[str, Meta(description="name of a shipped emotion model, or a folder")] = "emotion-ferplus"
+    delegate: Annotated[str, Meta(description="xnnpack (CPU) or edgetpu; where it cannot be had the CPU is used")] = (
+        "xnnpack"
+    )
+    threads: Annotated[int, Meta(ge=1, le=16, description="of the interpreter, detector included")] = 1
+    allow_failed: Annotated[bool, Meta(description="run a bundle that failed its accuracy gate")] = False
+
+
+class SmoothConfig(Section, frozen=True):
+    """From scores to a steady emotion."""
+
+    time_constant_ms: Annotated[float, Meta(ge=0, le=60_000, description="of the scores' low-pass filter; 0: none")] = (
+        350
+    )
+    enter: Annotated[Share, Meta(description="a new emotion needs at least this smoothed score")] = 0.45
+    exit: Annotated[Share, Meta(description="the present emotion holds while its smoothed score is above this")] = 0.35
+    min_dwell_ms: Annotated[float, Meta(ge=0, le=60_000, description="an emotion holds at least so long")] = 500
+    min_margin: Annotated[
+        Share | None, Meta(description="uncertain below this distance of the two best scores; unset: the model's own")
+    ] = None
+
+
+class QualityConfig(Section, frozen=True):
+    """When a face cannot be read: its emotion is `uncertain`, with the reason."""
+
+    min_face_px: Annotated[float, Meta(ge=0, le=4000, description="too_small below this shorter side")] = 24
+    max_blur: Annotated[Share, Meta(description="blurred above this")] = 0.9
+    max_yaw: Annotated[Share, Meta(description="turned above this; 0 frontal, 1 profile")] = 0.65
+    min_brightness: Annotated[Share, Meta(description="dark below this mean grey")] = 0.08
+
+
+class PublishConfig(Section, frozen=True):
+    """What goes out."""
+
+    sinks: Annotated[tuple[str, ...], Meta(description="any of mqtt, jsonl")] = ("mqtt",)
+    faces_hz: Annotated[float, Meta(ge=0, le=120, description="telemetry of every face, at most so often; 0: off")] = 0
+    state_hz: Annotated[float, Meta(gt=0, le=10, description="state on change, at most so often")] = 1
+    health_s: Annotated[float, Meta(ge=1, le=3600, description="seconds between health reports")] = 30
+
+
+class MqttConfig(Section, frozen=True):
+    """The broker."""
+
+    host: Annotated[str, Meta(min_length=1, description="name or address of the broker")] = "localhost"
+    port: Annotated[Port | None, Meta(description="unset: 1883, with TLS 8883")] = None
+    prefix: Annotated[TopicPrefix, Meta(description="first levels of every topic")] = "mien"
+    version: Annotated[Literal["auto", "5", "3.1.1"], Meta(description="of the protocol; auto asks for 5 first")] = (
+        "auto"
+    )
+    username: Annotated[str | None, Meta(description="unset: none")] = None
+    password_file: Annotated[str | None, Meta(description="file whose first line is the password")] = None
+    password_env: Annotated[str | None, Meta(description="environment variable that holds the password")] = None
+    keepalive_s: Annotated[int, Meta(ge=5, le=3600, description="seconds until a silent connection counts as dead")] = (
+        30
+    )
+    tls: Annotated[bool, Meta(description="encrypt; the broker's certificate and name are checked")] = False
+    ca_file: Annotated[str | None, Meta(description="own certificate authority; unset: the system's")] = None
+    cert_file: Annotated[str | None, Meta(description="client certificate")] = None
+    key_file: Annotated[str | None, Meta(description="key of the client certificate")] = None
+    queue_max: Annotated[int, Meta(ge=1, le=100_000, description="events kept in memory while the broker is away")] = (
+        1000
+    )
+
+
+class JsonlConfig(Section, frozen=True):
+    """One JSON object a line."""
+
+    path: Annotated[str, Meta(description="file to append to, or - for standard output")] = "-"
+
+
+class LogConfig(Section, frozen=True):
+    """The log on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(Section, frozen=True):
+    """The whole configuration."""
+
+    device: Annotated[TopicLevel | None, Meta(description="second level of the base topic; unset: host name")] = None
+    camera: CameraConfig = CameraConfig()
+    detect: DetectConfig = DetectConfig()
+    track: TrackConfig = TrackConfig()
+    emotion: EmotionConfig = EmotionConfig()
+    smooth: SmoothConfig = SmoothConfig()
+    quality: QualityConfig = QualityConfig()
+    publish: PublishConfig = PublishConfig()
+    mqtt: MqttConfig = MqttConfig()
+    jsonl: JsonlConfig = JsonlConfig()
+    log: LogConfig = LogConfig()
+
+    @property
+    def device_name(self) -> str:
+        """The configured device name, or this host's."""
+        return self.device or socket.gethostname().split(".")[0] or "device"
+
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def load_config(path: Path, *, overrides: Mapping[str, str] | None = None) -> Config:
+    """Reads a configuration file.
+
+    Args:
+        path: TOML file.
+        overrides: dotted key to value as written on the command line (``detect.score`` to ``0.02``).
+
+    Raises:
+        ConfigError: no such file, not TOML, a key unknown or out of range; one line
+            with file, key, value and what is allowed.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(path, "", error.strerror or str(error)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(path, "", f"not TOML: {error}") from None
+    return make_config(raw, file=str(path), overrides=overrides)
+
+
+def make_config(
+    raw: Mapping[str, Any] | None = None, *, file: str = "configuration", overrides: Mapping[str, str] | None = None
+) -> Config:
+    """Decodes a configuration from nested mappings; see `load_config`.
+
+    Raises:
+        ConfigError: a key unknown or out of range.
+    """
+    config = decode_options(dict(raw or {}), Config, file=file)
+    if not overrides:
+        return config
+    tree: dict[str, Any] = msgspec.to_builtins(config)
+    for key, value in overrides.items():
+        _set(tree, key, value)
+    return decode_options(tree, Config, file="--set")
+
+
+def decode_options(raw: Mapping[str, Any], kind: type[S], *, file: str, key: str = "") -> S:
+    """Decodes one table into its typed options.
+
+    Args:
+        raw: the table.
+        kind: the options' struct.
+        file: named in errors.
+        key: dotted key of the table itself.
+
+    Raises:
+        ConfigError: a key unknown or out of range; the message names the value and what is allowed.
+    """
+    unknown = _unknown_key(raw, kind, key)
+    if unknown:
+        raise ConfigError(file, unknown[0], f"unknown key; there are {', '.join(unknown[1])}")
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        problem, _, where = str(error).partition(" - at `$")
+        at = ".".join(part for part in (key, where.strip("`").lstrip(".")) if part)
+        path = where.strip("`").lstrip(".").split(".")
+        bounds = _bounds(kind, path)
+        value = _value_at(raw, path)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        allowed = f"is not in {bounds}" if bounds and is_number else f"{problem[:1].lower()}{problem[1:]}"
+        raise ConfigError(
+            file, at, f"{value!r} {allowed}" if bounds and is_number else f"{value!r}: {allowed}"
+        ) from None
+
+
+def _set(tree: dict[str, Any], key: str, text: str) -> None:
+    """Puts a value written on the command line into the tree; TOML where it parses, else plain text."""
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ConfigError("--set", key, "unknown key")
+    try:
+        tree[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        tree[last] = text
+
+
+def _unknown_key(raw: Mapping[str, Any], kind: type[msgspec.Struct], at: str) -> tuple[str, list[str]] | None:
+    """The first key that the struct does not have, with those that it has there."""
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    for name, value in raw.items():
+        dotted = f"{at}.{name}" if at else name
+        if name not in fields:
+            return dotted, list(fields)
+        inner = fields[name]
+        if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+            found = _unknown_key(value, inner, dotted)
+            if found:
+                return found
+    return None
+
+
+def _value_at(raw: Any, path: list[str]) -> Any:
+    for part in path:
+        name = part.partition("[")[0]
+        if not isinstance(raw, Mapping) or name not in raw:
+            return raw
+        raw = raw[name]
+    return raw
+
+
+def _bounds(kind: type[msgspec.Struct], path: list[str]) -> str | None:
+    """The allowed range of a number, ``1..120``, as the struct's types declare it."""
+    types: Any = msgspec.inspect.type_info(kind)
+    for part in path:
+        fields = {field.encode_name: field.type for field in getattr(types, "fields", ())}
+        if part not in fields:
+            return None
+        types = fields[part]
+    options = getattr(types, "types", (types,))
+    for option in options:
+        option = getattr(option, "type", option)
+        low = getattr(option, "ge", None) if getattr(option, "ge", None) is not None else getattr(option, "gt", None)
+        if low is not None and getattr(option, "le", None) is not None:
+            return f"{low:g}..{option.le:g}"
+    return None

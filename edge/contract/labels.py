@@ -1,0 +1,11 @@
+"""The order of the emotion labels: FER2013's, everywhere."""
+
+from __future__ import annotations
+
+from typing import Final
+
+LABELS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+UNCERTAIN: Final = "uncertain"
+"""Published instead of a label when the face cannot be read; never a model's output."""
+NONE: Final = "none"
+"""Published as the dominant emotion when there is no face."""

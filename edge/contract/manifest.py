@@ -1,0 +1,233 @@
+"""The manifest of a model bundle: complete, or the load fails. No defaults, no fallbacks.
+
+`EmotionManifest` and `DetectManifest` are told apart by ``task``. Unknown keys, wrong types and values out of range are
+errors that name the file and the key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from edge.contract.crop import GEOMETRIES
+from edge.errors import BundleError
+
+SCHEMA = "mien.manifest/1"
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="lower case, digits, . _ -")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256, 64 lower-case hexadecimal digits")]
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all manifest parts: keyword-only, immutable, unknown keys refused."""
+
+
+class ModelFile(Strict, frozen=True):
+    """The TFLite file inside the bundle."""
+
+    file: Name
+    sha256: Sha256
+    bytes: Count
+
+
+class InputSpec(Strict, frozen=True):
+    """The model's one input, NHWC.
+
+    ``int8`` has zero point -128 and ``uint8`` zero point 0, both scale exactly 1; ``float32`` takes pixels 0..255.
+    """
+
+    shape: tuple[Literal[1], Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1)], Literal[1, 3]]
+    dtype: Literal["int8", "uint8", "float32"]
+    colour: Literal["grey", "bgr", "rgb"]
+
+
+class OutputSpec(Strict, frozen=True):
+    """One output tensor. A float32 output has scale 1 and zero point 0."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Literal["int8", "uint8", "int16", "float32"]
+    scale: Positive
+    zero_point: int
+
+
+class Crop(Strict, frozen=True):
+    """How a face is cut out of the frame: see `edge.contract.crop`."""
+
+    geometry: Literal["square"]
+    version: int
+    size_px: Annotated[int, Meta(ge=16, le=512)]
+    margin: Annotated[float, Meta(gt=0, le=4)]
+
+
+class Calibration(Strict, frozen=True):
+    """The pictures that the ranges of the activations were taken from."""
+
+    source: str
+    count: Count
+    sha256: Sha256
+
+
+class Quantization(Strict, frozen=True):
+    """How the numbers were made small."""
+
+    scheme: Literal["int8", "int16x8", "float16", "dynamic", "float32"]
+    recipe: str
+    calibration: Calibration | None
+
+
+class DataSetUse(Strict, frozen=True):
+    """A data set that the weights were trained on."""
+
+    name: str
+    count: Count
+
+
+class TrainedFrom(Strict, frozen=True):
+    """Where the weights come from."""
+
+    git: str
+    recipe: str
+    datasets: tuple[DataSetUse, ...]
+
+
+class Metric(Strict, frozen=True):
+    """One measured figure of the float model and of the model in this bundle, on the same images."""
+
+    name: str
+    dataset: str
+    n: Count
+    float32: float
+    quantized: float
+
+
+class GoldenSpec(Strict, frozen=True):
+    """The golden samples: ``max_steps`` bounds the difference of raw output integers, by kind of kernel."""
+
+    file: Name
+    sha256: Sha256
+    count: Annotated[int, Meta(ge=1)]
+    max_steps_xnnpack: Count
+    max_steps_other: Count
+
+
+class Manifest(Strict, frozen=True, tag_field="task"):
+    """What every bundle says of itself."""
+
+    schema: Literal["mien.manifest/1"]
+    name: Name
+    version: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+$")]
+    status: Literal["passed", "failed", "undecided", "unverified"]
+    model: ModelFile
+    input: InputSpec
+    outputs: tuple[OutputSpec, ...]
+    quantization: Quantization
+    trained_from: TrainedFrom
+    metrics: tuple[Metric, ...]
+    golden: GoldenSpec
+    licence: str
+    notices: tuple[str, ...]
+
+    @property
+    def full_name(self) -> str:
+        """``name@version``, as published."""
+        return f"{self.name}@{self.version}"
+
+
+class Thresholds(Strict, frozen=True):
+    """Measured on validation data: below ``margin`` between the two best scores the emotion is ``uncertain``."""
+
+    margin: Share
+
+
+class EmotionManifest(Manifest, frozen=True, tag="emotion"):
+    """A classifier of face crops; the output is logits in the order of ``labels``."""
+
+    labels: tuple[str, ...]
+    crop: Crop
+    temperature: Positive
+    thresholds: Thresholds
+
+
+class HeadScale(Strict, frozen=True):
+    """The affine map that brings one channel of a detector's output back: ``real = value * gain + offset``."""
+
+    gain: float
+    offset: float
+
+
+class DetectManifest(Manifest, frozen=True, tag="detect"):
+    """A YuNet face detector: one output a stride, 16 channels cls 1, obj 1, bbox 4, landmarks 10.
+
+    ``heads[s][c]`` maps channel ``c`` of stride ``strides[s]`` from its quantized range to the network's own values.
+    """
+
+    strides: tuple[int, ...]
+    heads: tuple[tuple[HeadScale, ...], ...]
+
+
+AnyManifest: TypeAlias = EmotionManifest | DetectManifest
+
+
+def decode_manifest(raw: bytes, *, file: str | Path) -> AnyManifest:
+    """Decodes and checks a manifest.
+
+    Args:
+        raw: the JSON text.
+        file: named in errors.
+
+    Raises:
+        BundleError: not JSON, a key missing, unknown or out of range, labels or outputs that do not fit together.
+    """
+    try:
+        manifest: AnyManifest = msgspec.json.decode(raw, type=AnyManifest)
+    except msgspec.DecodeError as error:
+        raise BundleError(file, str(error).replace(" - at `$.", " - at `")) from None
+    if isinstance(manifest, EmotionManifest):
+        _check_emotion(manifest, file)
+    else:
+        _check_detect(manifest, file)
+    return manifest
+
+
+def encode_manifest(manifest: AnyManifest) -> bytes:
+    """The manifest as indented JSON text with a stable order of keys."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def _check_emotion(manifest: EmotionManifest, file: str | Path) -> None:
+    if len(manifest.outputs) != 1:
+        raise BundleError(file, f"outputs: {len(manifest.outputs)} of them; an emotion model has exactly 1")
+    classes = manifest.outputs[0].shape[-1]
+    if len(manifest.labels) != classes:
+        raise BundleError(file, f"labels: {len(manifest.labels)} labels, but the output has {classes} classes")
+    if len(set(manifest.labels)) != classes:
+        raise BundleError(file, f"labels: {', '.join(manifest.labels)}: a label stands twice")
+    if manifest.crop.version not in GEOMETRIES:
+        known = ", ".join(map(str, GEOMETRIES))
+        raise BundleError(file, f"crop.version: {manifest.crop.version} is unknown; this version of Mien has {known}")
+    if (manifest.crop.size_px, manifest.crop.size_px) != manifest.input.shape[1:3]:
+        raise BundleError(
+            file, f"crop.size_px: {manifest.crop.size_px} does not fit input.shape {manifest.input.shape}"
+        )
+    if (manifest.input.colour == "grey") != (manifest.input.shape[3] == 1):
+        raise BundleError(file, f"input.colour: {manifest.input.colour} with {manifest.input.shape[3]} channels")
+
+
+def _check_detect(manifest: DetectManifest, file: str | Path) -> None:
+    if not len(manifest.strides) == len(manifest.heads) == len(manifest.outputs):
+        raise BundleError(
+            file,
+            f"strides, heads, outputs: {len(manifest.strides)}, {len(manifest.heads)} and"
+            f" {len(manifest.outputs)} of them; as many of each are needed",
+        )
+    for index, head in enumerate(manifest.heads):
+        if len(head) != manifest.outputs[index].shape[-1]:
+            channels = manifest.outputs[index].shape[-1]
+            raise BundleError(file, f"heads[{index}]: {len(head)} channels, the output has {channels}")

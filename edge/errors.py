@@ -1,0 +1,134 @@
+"""The error tree. Every message is one line: file, key, value, what is allowed.
+
+The command line prints ``mien: error: <message>`` and exits with ``exit_code``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+EXIT_CLEAN = 0
+EXIT_RUNTIME = 1
+EXIT_USAGE = 2
+EXIT_GATE_FAILED = 3
+EXIT_UNDECIDED = 4
+EXIT_CONFIG = 78
+
+
+class MienError(Exception):
+    """Root of every error that Mien raises on purpose."""
+
+    exit_code = EXIT_RUNTIME
+
+
+class UsageError(MienError, ValueError):
+    """A command line that cannot be carried out as written."""
+
+    exit_code = EXIT_USAGE
+
+
+class ConfigError(MienError, ValueError):
+    """A configuration that cannot be used.
+
+    Attributes:
+        file: the configuration file, or a name such as ``--set``.
+        key: dotted key, ``camera.fps``; empty where the whole file is meant.
+        problem: what is wrong and what is allowed.
+    """
+
+    exit_code = EXIT_CONFIG
+
+    def __init__(self, file: str | Path, key: str, problem: str) -> None:
+        self.file, self.key, self.problem = str(file), key, problem
+        super().__init__(": ".join(part for part in (self.file, key, problem) if part))
+
+
+class BundleError(MienError, ValueError):
+    """A model bundle that is incomplete, damaged or of an unknown kind.
+
+    Attributes:
+        file: the file inside the bundle that is wrong.
+        problem: the key, its value and what is allowed.
+    """
+
+    exit_code = EXIT_CONFIG
+
+    def __init__(self, file: str | Path, problem: str) -> None:
+        self.file, self.problem = str(file), problem
+        super().__init__(f"{file}: {problem}")
+
+
+class GoldenMismatchError(BundleError):
+    """A model that does not reproduce its golden samples on the delegate in use."""
+
+
+class DataError(MienError, ValueError):
+    """Data (pictures, labels, a data set) that cannot be read or used as asked.
+
+    Attributes:
+        source: the file or folder.
+        problem: the row or key, its value and what is allowed.
+    """
+
+    exit_code = EXIT_CONFIG
+
+    def __init__(self, source: str | Path, problem: str) -> None:
+        self.source, self.problem = str(source), problem
+        super().__init__(f"{source}: {problem}")
+
+
+class SourceError(MienError, OSError):
+    """A camera or file that cannot be opened or read.
+
+    Attributes:
+        source: the source as the user wrote it.
+        problem: what is wrong.
+    """
+
+    def __init__(self, source: str | Path, problem: str) -> None:
+        self.source, self.problem = str(source), problem
+        super().__init__(f"{source}: {problem}")
+
+
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    """There is no such camera, file or folder."""
+
+
+class SourceBusyError(SourceError):
+    """The camera is held by another process."""
+
+
+class SourcePermissionError(SourceError, PermissionError):
+    """The device or file may not be opened by this user."""
+
+
+class SourceLostError(SourceError):
+    """A camera that was open stopped delivering frames; the daemon reopens it."""
+
+
+class MissingDependencyError(MienError, ImportError):
+    """An optional package is needed and not installed; the message holds the install line."""
+
+    def __init__(self, needed_for: str, package: str, install: str) -> None:
+        self.needed_for, self.package, self.install = needed_for, package, install
+        super().__init__(f"{needed_for} needs {package}: {install}")
+
+
+class InferenceError(MienError, RuntimeError):
+    """A model that cannot be loaded or run by the interpreter."""
+
+
+class PublishError(MienError, OSError):
+    """A sink that cannot be opened."""
+
+
+class GateFailedError(MienError):
+    """A converted model whose accuracy fell by more than is allowed."""
+
+    exit_code = EXIT_GATE_FAILED
+
+
+class UndecidedError(MienError):
+    """Too few images to say whether the accuracy fell by more than is allowed."""
+
+    exit_code = EXIT_UNDECIDED

@@ -1,0 +1,1 @@
+"""Interpreters that run TFLite models, and the emotion classifier."""

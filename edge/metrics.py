@@ -1,0 +1,51 @@
+"""Latencies and counts of a running process, cheap enough for every frame."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass
+
+import numpy as np
+
+WINDOW = 900
+"""Samples kept for a stage: half a minute at 30 frames a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Distribution of a latency in milliseconds over the newest samples."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    n: int
+
+
+class Metrics:
+    """Collects per-stage durations and event counts. Written by one thread, read by any.
+
+    Attributes:
+        counts: how often something happened since the start.
+    """
+
+    def __init__(self, window: int = WINDOW) -> None:
+        self._window = window
+        self._durations_ns: dict[str, deque[int]] = {}
+        self.counts: Counter[str] = Counter()
+
+    def record(self, stage: str, duration_ns: int) -> None:
+        """Adds one duration of a stage."""
+        durations = self._durations_ns.get(stage)
+        if durations is None:
+            durations = self._durations_ns[stage] = deque(maxlen=self._window)
+        durations.append(duration_ns)
+
+    def percentiles(self) -> dict[str, Percentiles]:
+        """Per stage the percentiles over the newest samples, in order of first use."""
+        return {stage: percentiles_of(list(ns)) for stage, ns in list(self._durations_ns.items()) if ns}
+
+
+def percentiles_of(durations_ns: list[int]) -> Percentiles:
+    """p50, p95 and p99 in milliseconds of a non-empty list of nanoseconds."""
+    p50, p95, p99 = np.percentile(np.asarray(durations_ns, np.float64) / 1e6, (50, 95, 99))
+    return Percentiles(round(float(p50), 4), round(float(p95), 4), round(float(p99), 4), len(durations_ns))

@@ -1,0 +1,1 @@
+"""Trackers: which face is whose from frame to frame."""

@@ -1,0 +1,24 @@
+"""What every tracker offers: two verbs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from edge.records import Faces, Tracks
+
+
+class FaceTracker(Protocol):
+    """Follows faces from frame to frame. Has no clock: time is an argument."""
+
+    def update(self, faces: Faces | None, timestamp_ns: int) -> Tracks:
+        """Moves all tracks to a frame's time.
+
+        Args:
+            faces: what the detector found in the frame; None when it did not run, so that places are predicted.
+            timestamp_ns: the frame's time of capture; never earlier than the last one.
+        """
+        ...
+
+    def reset(self) -> tuple[str, ...]:
+        """Forgets all tracks and returns the ids of those that were confirmed (camera lost, cut, end)."""
+        ...

@@ -1,0 +1,31 @@
+"""What all tests share: where the research data is, which tools must be there, and a real broker."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+def require_tool(name: str, install: str) -> str:
+    """The path of a tool; skips where it is missing, fails where ``MIEN_REQUIRE`` names it."""
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if path:
+        return path
+    message = f"{name} is missing: {install}"
+    if name in os.environ.get("MIEN_REQUIRE", "").split(","):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of the research data, which is never part of the repository."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("the shared research data is not here")
+    return SHARED / "data"

@@ -1,0 +1,1 @@
+"""The workspace that prepares data and trains the models that ship."""
