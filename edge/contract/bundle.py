@@ -26,12 +26,14 @@ class Bundle(Generic[M]):
         path: its folder.
         manifest: what it says of itself.
         model: the bytes of the TFLite file.
+        edgetpu_model: the bytes of the file compiled for an Edge TPU, where there is one.
         golden: its golden samples; they are replayed by `edge.infer` on the delegate in use.
     """
 
     path: Path
     manifest: M
     model: bytes
+    edgetpu_model: bytes | None
     golden: Golden
 
 
@@ -47,6 +49,8 @@ def load_bundle(path: Path) -> Bundle[AnyManifest]:
     manifest_path = path / MANIFEST_FILE
     manifest = decode_manifest(_read(manifest_path), file=manifest_path)
     model = _read_hashed(path / manifest.model.file, manifest.model.sha256)
+    compiled = manifest.edgetpu_model
+    edgetpu_model = _read_hashed(path / compiled.file, compiled.sha256) if compiled else None
     golden_path = path / manifest.golden.file
     golden = decode_golden(_read_hashed(golden_path, manifest.golden.sha256), file=golden_path)
     if len(golden.inputs) != manifest.golden.count:
@@ -58,7 +62,7 @@ def load_bundle(path: Path) -> Bundle[AnyManifest]:
     shapes = [output.shape[1:] for output in golden.outputs]
     if shapes != [output.shape[1:] for output in manifest.outputs]:
         raise BundleError(golden_path, f"outputs of {shapes} do not fit the manifest's outputs")
-    return Bundle(path, manifest, model, golden)
+    return Bundle(path, manifest, model, edgetpu_model, golden)
 
 
 def load_emotion_bundle(path: Path) -> Bundle[EmotionManifest]:
@@ -106,7 +110,7 @@ def shipped_bundles() -> list[str]:
 def _expect(bundle: Bundle[AnyManifest], kind: type[M], task: str) -> Bundle[M]:
     if not isinstance(bundle.manifest, kind):
         raise BundleError(bundle.path / MANIFEST_FILE, f"task: not {task!r}")
-    return Bundle(bundle.path, bundle.manifest, bundle.model, bundle.golden)
+    return Bundle(bundle.path, bundle.manifest, bundle.model, bundle.edgetpu_model, bundle.golden)
 
 
 def _read(path: Path) -> bytes:

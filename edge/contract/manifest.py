@@ -125,6 +125,7 @@ class Manifest(Strict, frozen=True, tag_field="task"):
     version: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+$")]
     status: Literal["passed", "failed", "undecided", "unverified"]
     model: ModelFile
+    edgetpu_model: ModelFile | None
     input: InputSpec
     outputs: tuple[OutputSpec, ...]
     quantization: Quantization

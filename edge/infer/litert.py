@@ -1,0 +1,163 @@
+"""TFLite models on litert (or its predecessor tflite-runtime) with XNNPACK or an Edge TPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.contract.manifest import AnyManifest
+from edge.contract.preprocess import to_int8
+from edge.errors import BundleError, InferenceError, MissingDependencyError
+
+INSTALL = "pip install 'ai-edge-litert>=2.1.6,<2.2', or on a system without a wheel of it: pip install 'mien[tflite]'"
+
+
+class LitertInterpreter:
+    """One loaded model; see `edge.infer.base.Interpreter`.
+
+    The integer shift writes straight into the interpreter's input memory, so that a picture is touched once.
+
+    Attributes:
+        delegate: ``xnnpack``, ``edgetpu`` or ``none``.
+        delegated_nodes: nodes of the execution plan that are a delegate's.
+        total_nodes: nodes of the execution plan.
+    """
+
+    def __init__(self, model: bytes, *, manifest: AnyManifest, threads: int = 1, delegate: Any = None) -> None:
+        """Loads a model.
+
+        Args:
+            model: the TFLite file's bytes.
+            manifest: checked against the file's own tensors.
+            threads: of the CPU kernels.
+            delegate: a loaded Edge TPU delegate, or None for the CPU.
+
+        Raises:
+            InferenceError: the interpreter refuses the model.
+            BundleError: the model's tensors are not what the manifest says.
+        """
+        self._interpreter = _make_interpreter(model, threads, delegate)
+        (details,) = _one_input(self._interpreter, manifest)
+        outputs = self._interpreter.get_output_details()
+        _check_tensors(manifest, details, outputs)
+        self._input = self._interpreter.tensor(details["index"])
+        self._is_int8 = manifest.input.dtype == "int8"
+        self._outputs = [output["index"] for output in outputs]
+        plan = _execution_plan(self._interpreter)
+        self.total_nodes = len(plan)
+        self.delegated_nodes = sum(name.startswith(("DELEGATE", "Delegate", "edgetpu")) for name in plan)
+        self.delegate = "none" if not self.delegated_nodes else "edgetpu" if delegate is not None else "xnnpack"
+
+    def run(self, pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.generic]]:
+        """Runs the model once; see `edge.infer.base.Interpreter.run`."""
+        view = self._input()
+        if self._is_int8:
+            to_int8(pixels, view[0] if pixels.ndim == 3 else view)
+        else:
+            view[...] = pixels
+        del view  # the interpreter refuses to run while somebody holds its memory
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(index) for index in self._outputs]
+
+    def close(self) -> None:
+        """Frees the model."""
+        del self._input, self._interpreter
+
+
+@contextmanager
+def _quiet_native_log() -> Iterator[None]:
+    """Keeps the native library's own chatter (``INFO: Created …``) off standard error while a model loads."""
+    if os.environ.get("MIEN_NATIVE_LOG"):
+        yield
+        return
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+def import_runtime() -> Any:
+    """The interpreter module: litert, else tflite-runtime.
+
+    Raises:
+        MissingDependencyError: neither is installed; the message holds the install line.
+    """
+    try:
+        from ai_edge_litert import interpreter
+    except ImportError:
+        try:
+            from tflite_runtime import interpreter
+        except ImportError:
+            raise MissingDependencyError("inference", "ai-edge-litert", INSTALL) from None
+    return interpreter
+
+
+def _make_interpreter(model: bytes, threads: int, delegate: Any) -> Any:
+    runtime = import_runtime()
+    try:
+        with _quiet_native_log():
+            interpreter = runtime.Interpreter(
+                model_content=model, num_threads=threads, experimental_delegates=[delegate] if delegate else None
+            )
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise InferenceError(f"the interpreter refuses the model: {' '.join(str(error).split())}") from None
+    return interpreter
+
+
+def _one_input(interpreter: Any, manifest: AnyManifest) -> list[dict[str, Any]]:
+    details: list[dict[str, Any]] = interpreter.get_input_details()
+    if len(details) != 1:
+        raise BundleError(manifest.model.file, f"{len(details)} inputs; a model has exactly 1")
+    return details
+
+
+def _check_tensors(manifest: AnyManifest, details: dict[str, Any], outputs: list[dict[str, Any]]) -> None:
+    """Compares the file's tensors with the manifest: shapes, dtypes, scales, zero points."""
+    file = manifest.model.file
+    found = (tuple(map(int, details["shape"])), np.dtype(details["dtype"]).name)
+    wanted = (manifest.input.shape, manifest.input.dtype)
+    if found != wanted:
+        raise BundleError(file, f"input is {found}, the manifest says {wanted}")
+    pinned = {"int8": (1.0, -128), "uint8": (1.0, 0), "float32": (0.0, 0)}[manifest.input.dtype]
+    if details["quantization"] != pinned:
+        raise BundleError(file, f"input has scale and zero point {details['quantization']}, {pinned} is demanded")
+    if len(outputs) != len(manifest.outputs):
+        raise BundleError(file, f"{len(outputs)} outputs, the manifest says {len(manifest.outputs)}")
+    for index, (output, spec) in enumerate(zip(outputs, manifest.outputs, strict=True)):
+        scale, zero_point = output["quantization"]
+        is_float = np.dtype(output["dtype"]).name == "float32"
+        found_out = (tuple(map(int, output["shape"])), np.dtype(output["dtype"]).name)
+        if found_out != (spec.shape, spec.dtype):
+            raise BundleError(file, f"output {index} is {found_out}, the manifest says {(spec.shape, spec.dtype)}")
+        if not is_float and (abs(scale - spec.scale) > 1e-6 * spec.scale or zero_point != spec.zero_point):
+            said = (spec.scale, spec.zero_point)
+            raise BundleError(file, f"output {index} has scale and zero point {(scale, zero_point)}, not {said}")
+
+
+def _execution_plan(interpreter: Any) -> list[str]:
+    """Names of the nodes that really run.
+
+    Delegation appends its nodes and leaves the replaced ones in the list, so the plan is found from the outputs
+    backwards, a delegate's node winning over the nodes that it replaced.
+    """
+    producers: dict[int, dict[str, Any]] = {}
+    for node in interpreter._get_ops_details():
+        producers |= {int(tensor): node for tensor in node["outputs"]}
+    plan: dict[int, str] = {}
+    open_tensors = [int(output["index"]) for output in interpreter.get_output_details()]
+    while open_tensors:
+        node = producers.get(open_tensors.pop(), {})
+        if node and node["index"] not in plan:
+            plan[node["index"]] = str(node["op_name"])
+            open_tensors += [int(tensor) for tensor in node["inputs"]]
+    return list(plan.values())
