@@ -164,7 +164,7 @@ class JsonlConfig(Section, frozen=True):
 class LogConfig(Section, frozen=True):
     """The log on standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="what is worth a line")] = "info"
 
 
 class Config(Section, frozen=True):
@@ -259,16 +259,18 @@ def decode_options(raw: Mapping[str, Any], kind: type[S], *, file: str, key: str
 
 
 def _set(tree: dict[str, Any], key: str, text: str) -> None:
-    """Puts a value written on the command line into the tree; TOML where it parses, else plain text."""
+    """Puts a value written on the command line into the tree; TOML where it parses, plain text for text keys."""
     *sections, last = key.split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
             raise ConfigError("--set", key, "unknown key")
     try:
-        tree[last] = tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        tree[last] = text
+        value = text
+    is_text_key = isinstance(tree.get(last), str)  # `--set camera.source=0` means the text "0"
+    tree[last] = text if is_text_key and not isinstance(value, str) else value
 
 
 def _unknown_key(raw: Mapping[str, Any], kind: type[msgspec.Struct], at: str) -> tuple[str, list[str]] | None:
@@ -303,8 +305,8 @@ def _bounds(kind: type[msgspec.Struct], path: list[str]) -> str | None:
         if part not in fields:
             return None
         types = fields[part]
-    options = getattr(types, "types", (types,))
-    for option in options:
+    types = getattr(types, "type", types)
+    for option in getattr(types, "types", (types,)):
         option = getattr(option, "type", option)
         low = getattr(option, "ge", None) if getattr(option, "ge", None) is not None else getattr(option, "gt", None)
         if low is not None and getattr(option, "le", None) is not None:

@@ -1,4 +1,4 @@
-"""The configuration documents itself: the commented example, the README's table and the schema come out of its types."""
+"""The configuration documents itself: commented example, README table and JSON Schema come out of its types."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -14,6 +15,18 @@ from edge.errors import BundleError
 MANIFEST_FILE = "manifest.json"
 MODELS_DIR = Path(__file__).resolve().parent.parent / "models"
 """The bundles that ship with Mien."""
+
+
+def installed_dir() -> Path:
+    """Where bundles are installed: ``$MIEN_MODELS``, the service's state folder, the system's or the user's data folder."""
+    if os.environ.get("MIEN_MODELS"):
+        return Path(os.environ["MIEN_MODELS"])
+    if os.environ.get("STATE_DIRECTORY"):
+        return Path(os.environ["STATE_DIRECTORY"].split(":")[0]) / "models"
+    if os.geteuid() == 0:
+        return Path("/var/lib/mien/models")
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "mien" / "models"
+
 
 M = TypeVar("M", bound=AnyManifest, covariant=True)
 
@@ -84,7 +97,7 @@ def load_detect_bundle(path: Path) -> Bundle[DetectManifest]:
 
 
 def find_bundle(name_or_path: str) -> Path:
-    """The folder of a bundle: a path as it is, or the name of one that ships.
+    """The folder of a bundle: a path as it is, else the name of an installed one, else of one that ships.
 
     Raises:
         BundleError: neither a folder nor a shipped name; the message lists the shipped ones.
@@ -92,9 +105,9 @@ def find_bundle(name_or_path: str) -> Path:
     path = Path(name_or_path).expanduser()
     if (path / MANIFEST_FILE).is_file():
         return path
-    shipped = MODELS_DIR / name_or_path
-    if "/" not in name_or_path and (shipped / MANIFEST_FILE).is_file():
-        return shipped
+    for folder in (installed_dir(), MODELS_DIR) if "/" not in name_or_path else ():
+        if (folder / name_or_path / MANIFEST_FILE).is_file():
+            return folder / name_or_path
     if path.is_dir():
         raise BundleError(path / MANIFEST_FILE, "no such file: the folder is not a bundle")
     raise BundleError(

@@ -1,0 +1,5 @@
+"""``python -m edge`` is ``mien``."""
+
+from edge.cli import main
+
+main()
