@@ -18,7 +18,7 @@ MODELS_DIR = Path(__file__).resolve().parent.parent / "models"
 
 
 def installed_dir() -> Path:
-    """Where bundles are installed: ``$MIEN_MODELS``, the service's state folder, the system's or the user's data folder."""
+    """Where bundles are installed: ``$MIEN_MODELS``, else the service's, the system's or the user's data folder."""
     if os.environ.get("MIEN_MODELS"):
         return Path(os.environ["MIEN_MODELS"])
     if os.environ.get("STATE_DIRECTORY"):
