@@ -1,1 +1,51 @@
 """Sinks: where events and states go."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edge.config import Config
+from edge.errors import ConfigError
+from edge.publish.base import Kind, Message, Sink, make_message
+from edge.publish.fanout import Fanout
+from edge.publish.outgoing import Outgoing
+from edge.publish.payloads import Moment, Origin, Vitals, schema_of
+from edge.registry import load_entry
+
+__all__ = [
+    "SINKS",
+    "Fanout",
+    "Kind",
+    "Message",
+    "Moment",
+    "Origin",
+    "Outgoing",
+    "Sink",
+    "Vitals",
+    "make_message",
+    "open_sinks",
+    "schema_of",
+]
+
+SINKS: Final = {"mqtt": "edge.publish.mqtt:make_sink", "jsonl": "edge.publish.jsonl:make_sink"}
+"""Name to a function that makes the sink out of the whole configuration."""
+
+
+def open_sinks(config: Config, *, file: str = "configuration") -> Fanout:
+    """Starts every sink that the configuration names.
+
+    Args:
+        config: the whole configuration.
+        file: where it comes from, named in errors.
+
+    Raises:
+        ConfigError: an unknown sink, or one that can never work as configured.
+        PublishError: a sink that cannot be opened.
+    """
+    names = tuple(dict.fromkeys(config.publish.sinks))
+    for name in names:
+        if name not in SINKS:
+            raise ConfigError(file, "publish.sinks", f"{name!r} is unknown; there are {', '.join(SINKS)}")
+    sinks = Fanout({name: load_entry(SINKS, name, what="sink")(config, file=file) for name in names})
+    sinks.start()
+    return sinks

@@ -1,11 +1,11 @@
-"""What every sink offers."""
+"""What every sink takes and offers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import msgspec
+from edge.publish.payloads import Payload, encode
 
 Kind = Literal["info", "health", "camera", "state", "count", "emotion", "event", "faces"]
 """What a message is about; in MQTT the last level of its topic."""
@@ -13,15 +13,25 @@ Kind = Literal["info", "health", "camera", "state", "count", "emotion", "event",
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One thing to be published, the same for every sink.
+    """One thing to be published, the same bytes for every sink.
 
     Attributes:
         kind: see `Kind`.
-        payload: a payload struct of `edge.publish.payloads`, or plain text for ``camera``, ``count`` and ``emotion``.
+        payload: a payload struct, or plain text for ``camera``, ``count`` and ``emotion``.
+        data: the payload as it is published.
+        live_until_ns: for events, the monotonic time after which they are history.
     """
 
     kind: Kind
-    payload: msgspec.Struct | str
+    payload: Payload | str
+    data: bytes
+    live_until_ns: int = 0
+
+
+def make_message(kind: Kind, payload: Payload | str, *, live_until_ns: int = 0) -> Message:
+    """A message, encoded once."""
+    data = payload.encode() if isinstance(payload, str) else encode(payload)
+    return Message(kind, payload, data, live_until_ns)
 
 
 class Sink(Protocol):
@@ -31,7 +41,8 @@ class Sink(Protocol):
         """Opens the sink; a broker that is not there is a state, not an error.
 
         Raises:
-            PublishError: the sink can never work as configured (file not writable, certificate missing).
+            ConfigError: the sink can never work as configured (a certificate or password that is missing).
+            PublishError: the sink cannot be opened (a file that may not be written).
         """
         ...
 
@@ -44,7 +55,7 @@ class Sink(Protocol):
         ...
 
     def status(self) -> str:
-        """One or two words for people: ``connected``, ``refused: bad user name or password``."""
+        """One or two words for people: ``connected``, ``refused: Bad user name or password``."""
         ...
 
     def counts(self) -> dict[str, int]:

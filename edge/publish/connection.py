@@ -1,0 +1,323 @@
+"""One connection to an MQTT broker, from CONNECT to its end, driven by one thread. It is never used twice.
+
+Facts about paho-mqtt that shape this file: a client that reconnects sends unacknowledged messages again as if they were
+new, so each connection gets a client of its own; what is published while the socket is full piles up in the client
+without a bound, so the caller asks `Connection.ready` first; ``publish`` returning is no delivery, only the
+acknowledgement is.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.config import MqttConfig
+from edge.errors import ConfigError, PublishError
+from edge.publish.credentials import make_tls_context, read_password
+
+Version = Literal["5", "3.1.1"]
+Trouble = Literal["unreachable", "tls", "no_answer", "closed", "version", "refused", "configuration"]
+"""Why there is no connection: ``closed`` is a peer that hangs up before CONNACK, ``version`` a refused protocol."""
+
+CONNECT_TIMEOUT_S: Final = 5.0
+"""For TCP, again for each step of the TLS handshake, again for CONNACK."""
+WINDOW: Final = 20
+"""Messages of QoS 1 on their way at a time, unless the broker takes fewer."""
+
+_PROTOCOLS: Final[Mapping[Version, MQTTProtocolVersion]] = {
+    "5": MQTTProtocolVersion.MQTTv5,
+    "3.1.1": MQTTProtocolVersion.MQTTv311,
+}
+_UNSUPPORTED_VERSION: Final = 0x84
+_NOT_AUTHORISED: Final = 0x87
+_SESSION_TAKEN_OVER: Final = 0x8E
+
+
+class ConnectError(PublishError):
+    """There is no connection.
+
+    Attributes:
+        trouble: see `Trouble`.
+        problem: for people, one line.
+    """
+
+    def __init__(self, trouble: Trouble, problem: str) -> None:
+        self.trouble, self.problem = trouble, problem
+        super().__init__(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who connects.
+
+    Attributes:
+        client_id: two connections with one id throw each other out.
+        will_topic: where the broker says ``offline`` when this connection ends without a goodbye.
+    """
+
+    client_id: str
+    will_topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """The broker's word on a message of QoS 1.
+
+    Attributes:
+        mid: as returned by `Connection.publish`.
+        refusal: None when the broker has the message, else why it does not take it (MQTT 5 only).
+    """
+
+    mid: int
+    refusal: str | None
+
+
+class Wake:
+    """Interrupts a `Connection` that waits for the network. `set` may be called by any thread."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        """The descriptor to wait for."""
+        return self._fd
+
+    def set(self) -> None:
+        """Ends the present wait, or the next one."""
+        os.eventfd_write(self._fd, 1)
+
+    def clear(self) -> None:
+        """Lets the next wait last."""
+        try:
+            os.eventfd_read(self._fd)
+        except BlockingIOError:
+            return
+
+    def wait(self, timeout_s: float) -> None:
+        """Waits for `set`."""
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        poller.poll(max(0.0, timeout_s * 1000))
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+
+class Connection:
+    """See the module. Used as: `open`, then `poll` and `publish` until `closed`, then `close`.
+
+    Attributes:
+        window: messages of QoS 1 that may be unacknowledged at a time.
+        max_packet_bytes: what the broker takes at most; None without a bound.
+        closed: why the connection ended; None while it stands.
+        taken_over: True when it ended because another client with the same id connected.
+    """
+
+    def __init__(self, config: MqttConfig, *, identity: Identity, version: Version) -> None:
+        self.window = WINDOW
+        self.max_packet_bytes: int | None = None
+        self.closed: str | None = None
+        self.taken_over = False
+        self._config = config
+        self._identity = identity
+        self._version = version
+        self._answer: ReasonCode | None = None
+        self._last_error = ""
+        self._acknowledged: list[Acknowledgement] = []
+        self._client = self._make_client()
+
+    def open(
+        self, *, wake: Wake, give_up: Callable[[], bool] = lambda: False, timeout_s: float = CONNECT_TIMEOUT_S
+    ) -> None:
+        """Connects and waits for the broker's yes.
+
+        Args:
+            wake: when it is set, ``give_up`` is asked.
+            give_up: whether not to wait for the broker's answer any longer.
+            timeout_s: see `CONNECT_TIMEOUT_S`.
+
+        Raises:
+            ConnectError: no connection; everything is closed.
+        """
+        try:
+            self._authenticate()
+            self._connect(timeout_s)
+            self._await_connack(wake, give_up, timeout_s)
+        except ConnectError:
+            self.close()
+            raise
+
+    @property
+    def ready(self) -> bool:
+        """Whether the socket takes another message at once."""
+        return self.closed is None and not self._client.want_write()
+
+    def publish(self, topic: str, data: bytes, *, qos: Literal[0, 1], retain: bool, expiry_s: int | None = None) -> int:
+        """Hands a message to the socket.
+
+        Args:
+            topic: full topic.
+            data: the payload.
+            qos: 0 without, 1 with acknowledgement.
+            retain: whether late subscribers get it.
+            expiry_s: MQTT 5: the broker forgets it after so long.
+
+        Returns:
+            The number that its acknowledgement will carry.
+        """
+        properties = None
+        if self._version == "5":
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            if data[:1] == b"{":
+                properties.ContentType = "application/json"
+            if expiry_s is not None:
+                properties.MessageExpiryInterval = expiry_s
+        info = self._client.publish(topic, data, qos=qos, retain=retain, properties=properties)
+        return info.mid
+
+    def poll(self, *, wake: Wake, timeout_s: float) -> list[Acknowledgement]:
+        """Waits for the network or for ``wake``, handles what is there, and returns what was acknowledged."""
+        sock = self._client.socket()
+        if self.closed is None and sock is not None:
+            self._handle_network(sock, wake, timeout_s)
+        if self._client.socket() is None and self.closed is None:
+            self.closed = self._last_error or "connection lost"
+        acknowledged, self._acknowledged = self._acknowledged, []
+        return acknowledged
+
+    def close(self, *, goodbye: bool = False) -> None:
+        """Ends the connection.
+
+        Args:
+            goodbye: with DISCONNECT, so that the broker forgets the will.
+        """
+        if goodbye and self.closed is None:
+            self._client.disconnect()
+        self.closed = self.closed or "closed"
+        sock = self._client.socket()
+        if sock is not None:
+            sock.close()
+
+    def _make_client(self) -> paho.Client:
+        options: dict[str, Any] = {} if self._version == "5" else {"clean_session": True}
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._identity.client_id,
+            protocol=_PROTOCOLS[self._version],
+            reconnect_on_failure=False,
+            **options,
+        )
+        client.max_inflight_messages_set(0xFFFF)  # the window is ours: what paho holds back it would send out of order
+        client.will_set(self._identity.will_topic, b"offline", qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_log = self._on_log
+        return client
+
+    def _authenticate(self) -> None:
+        """Reads password and certificates anew for each connection: they may have been renewed."""
+        try:
+            if self._config.username is not None:
+                self._client.username_pw_set(self._config.username, read_password(self._config))
+            if self._config.tls:
+                self._client.tls_set_context(make_tls_context(self._config))
+        except ConfigError as error:
+            raise ConnectError("configuration", f"{error.key}: {error.problem}") from None
+
+    def _connect(self, timeout_s: float) -> None:
+        config = self._config
+        self._client.connect_timeout = timeout_s
+        try:
+            self._client.connect(config.host, port_of(config), keepalive=config.keepalive_s)
+        except ssl.SSLCertVerificationError as error:
+            raise ConnectError("tls", f"TLS: {error.verify_message}") from None
+        except ssl.SSLError as error:
+            hint = " (does this port speak TLS?)" if error.reason in ("WRONG_VERSION_NUMBER", None) else ""
+            raise ConnectError("tls", f"TLS: {_words(error.reason or str(error))}{hint}") from None
+        except TimeoutError:
+            raise ConnectError("unreachable", f"unreachable: no answer within {timeout_s:g} s") from None
+        except socket.gaierror as error:
+            raise ConnectError("unreachable", f"unknown host {config.host}: {error.strerror}") from None
+        except UnicodeError:
+            raise ConnectError("unreachable", f"unknown host {config.host}: not a host name") from None
+        except OSError as error:
+            raise ConnectError("unreachable", f"unreachable: {error.strerror or error}") from None
+
+    def _await_connack(self, wake: Wake, give_up: Callable[[], bool], timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while self._answer is None and self.closed is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise ConnectError("no_answer", f"no answer to CONNECT within {timeout_s:g} s: is this an MQTT broker?")
+            self.poll(wake=wake, timeout_s=left)
+            wake.clear()
+            if self._answer is None and give_up():
+                raise ConnectError("no_answer", "gave up waiting for the broker")
+        if self._answer is None:
+            raise ConnectError("closed", f"closed before CONNACK ({self.closed}): is this an MQTT broker?")
+        if self._answer.value == _UNSUPPORTED_VERSION:
+            raise ConnectError("version", f"refused: MQTT {self._version} is not supported")
+        if self._answer.is_failure:
+            hint = ""
+            if self._answer.value == _NOT_AUTHORISED:
+                hint = " (user name, password or client id are not accepted)"
+            raise ConnectError("refused", f"refused: {self._answer}{hint}")
+
+    def _handle_network(self, sock: Any, wake: Wake, timeout_s: float) -> None:
+        poller = select.poll()
+        poller.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
+        poller.register(wake, select.POLLIN)
+        pending = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+        ready = dict(poller.poll(0 if pending else max(0.0, timeout_s * 1000)))
+        events = ready.get(sock.fileno(), 0)
+        if pending or events & ~select.POLLOUT:
+            self._client.loop_read()
+        if events & select.POLLOUT:
+            self._client.loop_write()
+        self._client.loop_misc()
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        self._answer = reason
+        self.window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
+        self.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
+
+    def _on_disconnect(
+        self, client: Any, userdata: Any, flags: paho.DisconnectFlags, reason: ReasonCode, properties: Any
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self.taken_over = reason.value == _SESSION_TAKEN_OVER
+            self.closed = f"the broker ended the connection: {reason}"
+            if self.taken_over:
+                self.closed = f"session taken over: another client calls itself {self._identity.client_id}"
+        elif self.closed is None:
+            self.closed = self._last_error or ("connection lost" if reason.value == 0x80 else str(reason))
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason: ReasonCode, properties: Any) -> None:
+        self._acknowledged.append(Acknowledgement(mid, str(reason) if reason.is_failure else None))
+
+    def _on_log(self, client: Any, userdata: Any, level: int, text: str) -> None:
+        """Paho tells why a socket failed only to its log."""
+        if level == paho.MQTT_LOG_ERR:
+            self._last_error = text.rpartition("socket: ")[2]
+
+
+def port_of(config: MqttConfig) -> int:
+    """The broker's port: as configured, else 1883, with TLS 8883."""
+    return config.port or (8883 if config.tls else 1883)
+
+
+def _words(reason: str) -> str:
+    return reason.lower().replace("_", " ")

@@ -1,0 +1,69 @@
+"""Several sinks as one: what one of them does not take hinders no other."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+
+from edge.errors import MienError
+from edge.publish.base import Message, Sink
+
+log = logging.getLogger(__name__)
+
+
+class Fanout:
+    """Hands each message to every sink, in the order of the mapping.
+
+    Args:
+        sinks: name to sink, none of them started.
+    """
+
+    def __init__(self, sinks: Mapping[str, Sink]) -> None:
+        self._sinks = dict(sinks)
+        self._failed: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Starts all sinks.
+
+        Raises:
+            MienError: one can never work as configured; those already started are stopped.
+        """
+        started: list[Sink] = []
+        try:
+            for sink in self._sinks.values():
+                sink.start()
+                started.append(sink)
+        except MienError:
+            for sink in started:
+                sink.stop(timeout_s=1.0)
+            raise
+
+    def send(self, message: Message) -> None:
+        """Hands a message to every sink. One that raises against its promise is told once and left out for good."""
+        for name, sink in self._sinks.items():
+            if name in self._failed:
+                continue
+            try:
+                sink.send(message)
+            except (MienError, OSError) as error:
+                self._failed[name] = f"failed: {error}"
+                log.error("sink %s: %s; it gets no more messages", name, error)
+
+    def stop(self, *, timeout_s: float) -> None:
+        """Stops all sinks within ``timeout_s`` seconds together."""
+        end_s = time.monotonic() + timeout_s
+        for sink in self._sinks.values():
+            sink.stop(timeout_s=max(0.0, end_s - time.monotonic()))
+
+    def status(self) -> str:
+        """All sinks' words, ``mqtt: connected, jsonl: writing``."""
+        return ", ".join(f"{name}: {status}" for name, (status, _) in self.report().items())
+
+    def counts(self) -> dict[str, int]:
+        """All sinks' counters, ``mqtt.sent``."""
+        return {f"{name}.{key}": count for name, (_, counts) in self.report().items() for key, count in counts.items()}
+
+    def report(self) -> dict[str, tuple[str, dict[str, int]]]:
+        """Per sink its status and counters, as `edge.publish.payloads.Vitals` takes them."""
+        return {name: (self._failed.get(name) or sink.status(), sink.counts()) for name, sink in self._sinks.items()}

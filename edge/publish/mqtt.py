@@ -1,0 +1,422 @@
+"""The MQTT sink: topics, order and recovery. Network: `edge.publish.connection`, storage: `edge.publish.outbox`.
+
+One thread owns the connection; `MqttSink.send` only files what it is given. Three kinds of messages are kept apart:
+
+- events go through the outbox, in order, until the broker acknowledged them. What was not sent while it was live, or
+  not acknowledged by a connection that ended, goes to ``…/history``.
+- retained topics keep only their newest value, which is sent again after each reconnect; ``online`` follows them.
+- telemetry is for whoever listens now: only the newest waits, nothing is kept while there is no connection.
+
+A retained topic never overtakes a live event that was sent before it; it may overtake history.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from edge.config import Config, MqttConfig
+from edge.publish.base import Kind, Message
+from edge.publish.connection import Acknowledgement, ConnectError, Connection, Identity, Version, Wake, port_of
+from edge.publish.credentials import check_credentials
+from edge.publish.outbox import Gap, MemoryOutbox, Outbox, Record, StoredEvent
+from edge.publish.payloads import EventPayload, GapPayload, as_history, encode
+
+log = logging.getLogger(__name__)
+
+RETAINED: Final[tuple[Kind, ...]] = ("info", "camera", "state", "count", "emotion")
+"""In the order in which they are sent after a connect."""
+EVENT_EXPIRY_S: Final = 60
+STABLE_S: Final = 30.0
+"""A connection that lasted so long was a good one: the next backoff starts small again."""
+_PACKET_OVERHEAD_BYTES: Final = 64
+_EARLY_CLOSES: Final = 2
+_FAREWELL_SHARE: Final = 0.25
+"""Of the time to stop, what is kept for the goodbye."""
+
+
+class Backoff:
+    """Waits between attempts: uniform in 0..min(cap, base · 2^n), "full jitter".
+
+    Source: M. Brooker, Exponential Backoff and Jitter, AWS Architecture Blog, 2015.
+
+    Args:
+        base_s: bound of the first wait.
+        cap_s: bound of all waits.
+        rng: source of randomness.
+    """
+
+    def __init__(self, *, base_s: float = 1.0, cap_s: float = 60.0, rng: random.Random | None = None) -> None:
+        self._base_s, self._cap_s = base_s, cap_s
+        self._rng = rng or random.Random()
+        self._failures = 0
+
+    def next_s(self) -> float:
+        """The next wait in seconds."""
+        bound_s = min(self._cap_s, self._base_s * 2.0 ** min(self._failures, 32))
+        self._failures += 1
+        return self._rng.uniform(0.0, bound_s)
+
+    def reset(self) -> None:
+        """Starts over after a success."""
+        self._failures = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A message of QoS 1 on its way."""
+
+    topic: str
+    record: Record | None
+    sent_ns: int
+
+
+class MqttSink:
+    """Publishes to a broker that may be away, now or always.
+
+    Args:
+        config: the broker.
+        device: second part of the base topic.
+        camera: third part of the base topic.
+        outbox: where events wait; None for one in memory.
+        backoff: waits between attempts.
+        file: the configuration file, named in errors.
+        clock_ns: the monotonic clock that `Message.live_until_ns` refers to.
+    """
+
+    def __init__(
+        self,
+        config: MqttConfig,
+        *,
+        device: str,
+        camera: str,
+        outbox: Outbox | None = None,
+        backoff: Backoff | None = None,
+        file: str = "configuration",
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._config = config
+        self._base = f"{config.prefix}/{device}/{camera}"
+        self._identity = Identity(client_id=f"mien-{device}-{camera}", will_topic=f"{self._base}/availability")
+        self._outbox: Outbox = outbox if outbox is not None else MemoryOutbox(config.queue_max)
+        self._backoff = backoff or Backoff()
+        self._file = file
+        self._clock_ns = clock_ns
+        self._version: Version = "3.1.1" if config.version == "3.1.1" else "5"
+        self._early_closes = 0
+        self._brief_connections = 0
+        self._wake = Wake()
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+        self._stop_at_ns: int | None = None
+        self._reserve_ns = 0
+        self._status = "not started"
+        self._connects = self._sent_events = self._refused = self._skipped = 0
+        self._refusals: dict[str, str] = {}
+        self._lock = threading.Lock()  # guards the three dictionaries below
+        self._latest: dict[Kind, bytes] = {}
+        self._dirty: dict[Kind, None] = {}
+        self._telemetry: dict[Kind, bytes] = {}
+        self._online = False
+        self._held: Record | None = None
+        self._in_flight: dict[int, _Sent] = {}
+
+    def start(self) -> None:
+        """Connects in the background, for as long as it takes.
+
+        Raises:
+            ConfigError: password or certificates cannot be read or used.
+        """
+        check_credentials(self._config, file=self._file)
+        self._thread.start()
+
+    def send(self, message: Message) -> None:
+        """Files one message; see `edge.publish.base.Sink.send`."""
+        payload = message.payload
+        if isinstance(payload, EventPayload):
+            self._outbox.put(StoredEvent(payload.boot_id, payload.seq, message.live_until_ns, message.data))
+        elif message.kind in RETAINED:
+            with self._lock:
+                self._latest[message.kind] = message.data
+                self._dirty.setdefault(message.kind)
+        else:
+            with self._lock:
+                self._skipped += message.kind in self._telemetry or not self._online
+                if self._online:
+                    self._telemetry[message.kind] = message.data
+        self._wake.set()
+
+    def stop(self, *, timeout_s: float) -> None:
+        """Sends what waits, then ``stopped``, and disconnects; gives up after ``timeout_s`` seconds.
+
+        A broker that is away is tried once more if events wait. A connection that could not say ``stopped`` ends
+        without a goodbye, so that the broker says ``offline``.
+        """
+        if not self._thread.ident:
+            return
+        self._reserve_ns = int(timeout_s * 1e9 * _FAREWELL_SHARE)
+        self._stop_at_ns = self._clock_ns() + int(timeout_s * 1e9)
+        self._wake.set()
+        self._thread.join(timeout_s + 0.2)
+        if self._thread.is_alive():
+            log.warning("mqtt: %s; gave up after %g s", self._status, timeout_s)
+        else:
+            self._outbox.close()
+        if len(self._outbox):
+            log.warning("mqtt: %d messages were not delivered", len(self._outbox))
+
+    def status(self) -> str:
+        """What the connection is up to, for people."""
+        refusals = "".join(f"; {topic} refused: {reason}" for topic, reason in list(self._refusals.items()))
+        return self._status + refusals
+
+    def counts(self) -> dict[str, int]:
+        """Counters: ``queued`` now; since the start ``sent`` (events acknowledged), ``dropped`` (events, told as
+        gaps), ``refused`` (messages), ``skipped`` (telemetry that nobody waited for), ``reconnects``."""
+        return self._outbox.counts() | {
+            "sent": self._sent_events,
+            "refused": self._refused,
+            "skipped": self._skipped,
+            "reconnects": max(0, self._connects - 1),
+        }
+
+    # What follows runs in the network thread.
+
+    def _run(self) -> None:
+        while self._stop_at_ns is None or (len(self._outbox) and not self._is_over()):
+            connection = self._connect()
+            if connection is not None:
+                self._serve(connection)
+            elif self._stop_at_ns is not None:
+                break
+            if self._stop_at_ns is None:
+                self._pause(self._backoff.next_s())
+        self._set_status("stopped")
+
+    def _is_over(self, *, reserve_ns: int = 0) -> bool:
+        return self._stop_at_ns is not None and self._clock_ns() >= self._stop_at_ns - reserve_ns
+
+    def _pause(self, delay_s: float) -> None:
+        end_ns = self._clock_ns() + int(delay_s * 1e9)
+        while self._stop_at_ns is None and (left_ns := end_ns - self._clock_ns()) > 0:
+            self._wake.wait(left_ns / 1e9)
+            self._wake.clear()
+
+    def _connect(self) -> Connection | None:
+        connection = Connection(self._config, identity=self._identity, version=self._version)
+        try:
+            connection.open(
+                wake=self._wake,
+                give_up=lambda: self._stop_at_ns is not None and (not len(self._outbox) or self._is_over()),
+            )
+        except ConnectError as error:
+            self._set_status(error.problem, logging.WARNING)
+            self._choose_version(error)
+            return None
+        self._early_closes = 0
+        return connection
+
+    def _choose_version(self, error: ConnectError) -> None:
+        """``auto``: 3.1.1 once 5 is refused or the peer hung up on it twice; back to 5 if 3.1.1 fares no better."""
+        if self._config.version != "auto" or error.trouble not in ("version", "closed"):
+            return
+        self._early_closes += 1
+        if self._version == "3.1.1":
+            self._version, self._early_closes = "5", 0
+        elif error.trouble == "version" or self._early_closes >= _EARLY_CLOSES:
+            log.info("mqtt: trying MQTT 3.1.1")
+            self._version, self._early_closes = "3.1.1", 0
+
+    def _serve(self, connection: Connection) -> None:
+        began_ns = self._clock_ns()
+        self._begin()
+        while connection.closed is None and not self._may_leave():
+            self._pump(connection)
+            self._settle(connection.poll(wake=self._wake, timeout_s=self._patience_s()))
+            self._wake.clear()
+            self._check_acknowledgements(connection)
+        if connection.closed is None:
+            self._take_leave(connection)
+        self._end(connection, lasted_s=(self._clock_ns() - began_ns) / 1e9)
+
+    def _begin(self) -> None:
+        self._connects += 1
+        self._refusals.clear()
+        self._set_status(f"connected (MQTT {self._version})")
+        with self._lock:
+            self._dirty = {kind: None for kind in RETAINED if kind in self._latest}
+
+    def _end(self, connection: Connection, *, lasted_s: float) -> None:
+        reason = connection.closed
+        connection.close()
+        with self._lock:
+            self._online = False
+            self._skipped += len(self._telemetry)
+            self._telemetry.clear()
+        self._held = None
+        self._in_flight.clear()
+        self._outbox.release()
+        self._brief_connections = 0 if lasted_s >= STABLE_S else self._brief_connections + 1
+        if not self._brief_connections:
+            self._backoff.reset()
+        if self._stop_at_ns is None:
+            hint = ""
+            if self._brief_connections > _EARLY_CLOSES and self._version == "3.1.1":
+                hint = f" again and again: does another client call itself {self._identity.client_id}?"
+            self._set_status(f"{reason}{hint}", logging.WARNING)
+
+    def _pump(self, connection: Connection) -> None:
+        while connection.ready and self._send_next(connection):
+            pass
+
+    def _send_next(self, connection: Connection) -> bool:
+        """Sends the one message whose turn it is; False when there is none."""
+        if len(self._in_flight) >= connection.window:
+            return self._send_telemetry(connection)
+        retained = self._next_retained()  # looked at before the outbox: whatever came before it is in there by now
+        if not self._online and (retained or "state" in self._latest):
+            self._introduce(connection, retained)
+            return True
+        record = self._held or self._outbox.take()
+        if record is not None and (retained is None or self._is_live(record)):
+            self._held = None
+            self._send_record(connection, record)
+            return True
+        self._held = record
+        if retained is not None:
+            self._send_retained(connection, *retained)
+            return True
+        return self._send_telemetry(connection)
+
+    def _introduce(self, connection: Connection, retained: tuple[Kind, bytes] | None) -> None:
+        """After a connect: first the state, then ``online``."""
+        if retained is not None:
+            self._send_retained(connection, *retained)
+            return
+        self._publish(connection, "availability", b"online", retain=True)
+        with self._lock:
+            self._online = True
+
+    def _next_retained(self) -> tuple[Kind, bytes] | None:
+        with self._lock:
+            return next(((kind, self._latest[kind]) for kind in self._dirty), None)
+
+    def _send_retained(self, connection: Connection, kind: Kind, data: bytes) -> None:
+        with self._lock:
+            if self._latest[kind] is data:
+                del self._dirty[kind]
+        if self._fits(connection, data):
+            self._publish(connection, kind, data, retain=True)
+
+    def _send_telemetry(self, connection: Connection) -> bool:
+        with self._lock:
+            if not self._telemetry:
+                return False
+            kind = next(iter(self._telemetry))
+            data = self._telemetry.pop(kind)
+        if self._fits(connection, data):
+            connection.publish(f"{self._base}/{kind}", data, qos=0, retain=False)
+        return True
+
+    def _is_live(self, record: Record) -> bool:
+        item = record.item
+        return isinstance(item, StoredEvent) and not record.attempted and self._clock_ns() <= item.live_until_ns
+
+    def _send_record(self, connection: Connection, record: Record) -> None:
+        item = record.item
+        if isinstance(item, Gap):
+            gap = GapPayload(
+                type="gap", boot_id=item.boot_id, from_seq=item.from_seq, to_seq=item.to_seq, reason=item.reason
+            )
+            self._publish(connection, "history", encode(gap), record=record)
+        elif not self._fits(connection, item.data):
+            self._outbox.lose(record, reason="too_large")
+        elif self._is_live(record):
+            self._publish(connection, "event", item.data, record=record, expiry_s=EVENT_EXPIRY_S)
+        else:
+            self._publish(connection, "history", as_history(item.data), record=record)
+
+    def _fits(self, connection: Connection, data: bytes) -> bool:
+        bound = connection.max_packet_bytes
+        fits = bound is None or len(data) + len(self._base) + _PACKET_OVERHEAD_BYTES <= bound
+        self._refused += not fits
+        return fits
+
+    def _publish(
+        self,
+        connection: Connection,
+        topic: str,
+        data: bytes,
+        *,
+        retain: bool = False,
+        record: Record | None = None,
+        expiry_s: int | None = None,
+    ) -> int:
+        mid = connection.publish(f"{self._base}/{topic}", data, qos=1, retain=retain, expiry_s=expiry_s)
+        self._in_flight[mid] = _Sent(topic, record, self._clock_ns())
+        return mid
+
+    def _settle(self, acknowledgements: list[Acknowledgement]) -> None:
+        for acknowledgement in acknowledgements:
+            sent = self._in_flight.pop(acknowledgement.mid, None)
+            if sent is None:
+                continue  # telemetry: paho reports it when it is written
+            if acknowledgement.refusal is None:
+                self._refusals.pop(sent.topic, None)
+                if sent.record is not None:
+                    self._sent_events += isinstance(sent.record.item, StoredEvent)
+                    self._outbox.done(sent.record)
+            else:
+                self._note_refusal(sent, acknowledgement.refusal)
+
+    def _note_refusal(self, sent: _Sent, reason: str) -> None:
+        self._refused += 1
+        if sent.topic not in self._refusals:
+            log.warning("mqtt: the broker refuses %s/%s: %s", self._base, sent.topic, reason)
+        self._refusals[sent.topic] = reason
+        if sent.record is not None:
+            self._outbox.lose(sent.record, reason="refused")
+
+    def _check_acknowledgements(self, connection: Connection) -> None:
+        """A broker that answers pings but acknowledges nothing is no broker."""
+        oldest = next(iter(self._in_flight.values()), None)
+        if oldest is not None and self._clock_ns() - oldest.sent_ns > self._config.keepalive_s * 1e9:
+            connection.close()
+            connection.closed = f"nothing was acknowledged for {self._config.keepalive_s} s"
+
+    def _patience_s(self) -> float:
+        """How long to wait for the network or a new message; paho's keepalive is checked at each turn."""
+        if self._stop_at_ns is None:
+            return 1.0
+        return min(1.0, max(0.01, (self._stop_at_ns - self._clock_ns()) / 1e9))
+
+    def _may_leave(self) -> bool:
+        """After `stop`: everything is sent and acknowledged, or only the time for a goodbye is left."""
+        if self._stop_at_ns is None:
+            return False
+        waiting = len(self._outbox) or self._dirty or self._in_flight
+        return not waiting or self._is_over(reserve_ns=self._reserve_ns)
+
+    def _take_leave(self, connection: Connection) -> None:
+        mid: int | None = None
+        while connection.closed is None and not self._is_over():
+            if mid is None and connection.ready:
+                mid = self._publish(connection, "availability", b"stopped", retain=True)
+            self._settle(connection.poll(wake=self._wake, timeout_s=self._patience_s()))
+            self._wake.clear()
+            if mid is not None and mid not in self._in_flight:
+                connection.close(goodbye=True)
+
+    def _set_status(self, status: str, level: int = logging.INFO) -> None:
+        if status != self._status:
+            self._status = status
+            log.log(level, "mqtt: %s:%s %s", self._config.host, port_of(self._config), status)
+
+
+def make_sink(config: Config, *, file: str = "configuration") -> MqttSink:
+    """The sink that a configuration describes, not yet started."""
+    return MqttSink(config.mqtt, device=config.device_name, camera=config.camera.name, file=file)
