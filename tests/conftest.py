@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from brokers import Mosquitto, Subscriber
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -29,3 +32,35 @@ def shared_data() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("the shared research data is not here")
     return SHARED / "data"
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
+    """Starts real brokers on free loopback ports: ``mosquitto("allow_anonymous true", …)``. They end with the test."""
+    program = require_tool("mosquitto", "apt-get install mosquitto")
+    brokers: list[Mosquitto] = []
+
+    def start(*settings: str) -> Mosquitto:
+        folder = tmp_path / f"mosquitto-{len(brokers)}"
+        broker = Mosquitto(program, folder, settings=settings or ("allow_anonymous true",))
+        brokers.append(broker)
+        broker.start()
+        return broker
+
+    yield start
+    for broker in brokers:
+        broker.kill()
+
+
+@pytest.fixture
+def subscribe() -> Iterator[Callable[..., Subscriber]]:
+    """Connects subscribers that note everything: ``subscribe(broker.port, "#")``. They end with the test."""
+    subscribers: list[Subscriber] = []
+
+    def connect(port: int, topic: str = "#", **options: Any) -> Subscriber:
+        subscribers.append(Subscriber(port, topic, **options))
+        return subscribers[-1]
+
+    yield connect
+    for subscriber in subscribers:
+        subscriber.close()
