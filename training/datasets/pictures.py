@@ -1,0 +1,63 @@
+"""Finding and decoding picture files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from edge.errors import DataError
+from edge.records import Image
+
+SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+
+
+def find_pictures(folder: Path) -> Iterator[Path]:
+    """All picture files below ``folder`` in a fixed order; hidden files and folders are passed over."""
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        above = Path(parent)
+        for name in sorted(files):
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield above / name
+
+
+def all_pictures(folder: Path, matches: Callable[[Path], object]) -> bool:
+    """Whether there are pictures below ``folder`` and every one of them matches; stops at the first that does not."""
+    if not folder.is_dir():
+        return False
+    verdicts = (bool(matches(picture)) for picture in find_pictures(folder))
+    return next(verdicts, False) and all(verdicts)
+
+
+def read_picture(path: Path) -> Image:
+    """Decodes one file.
+
+    Returns:
+        (height, width) uint8 where the file is grey, else (height, width, 3) uint8 BGR; transparency is ignored.
+
+    Raises:
+        DataError: for a file that cannot be read or is no picture.
+    """
+    try:
+        return decode_picture(path.read_bytes(), path)
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def decode_picture(encoded: bytes, source: str | Path) -> Image:
+    """Decodes one encoded picture; see `read_picture`.
+
+    Args:
+        encoded: the file's bytes.
+        source: what to call it in an error.
+    """
+    buffer = np.frombuffer(encoded, np.uint8)
+    image = cv2.imdecode(buffer, cv2.IMREAD_ANYCOLOR) if len(buffer) else None
+    if image is None:
+        raise DataError(source, f"{len(encoded)} bytes that are no picture ({' '.join(SUFFIXES)}), or a damaged one")
+    return image  # type: ignore[return-value]
