@@ -157,16 +157,20 @@ class EmotionManifest(Manifest, frozen=True, tag="emotion"):
 
 
 class HeadScale(Strict, frozen=True):
-    """The affine map that brings one channel of a detector's output back: ``real = value * gain + offset``."""
+    """The affine map that brings one channel of a detector's output back: ``real = value * gain + offset``.
+
+    ``value`` is the dequantized output: the integer less the zero point, times the scale.
+    """
 
     gain: float
     offset: float
 
 
 class DetectManifest(Manifest, frozen=True, tag="detect"):
-    """A YuNet face detector: one output a stride, 16 channels cls 1, obj 1, bbox 4, landmarks 10.
+    """A YuNet face detector: one output (1, cells, 16), the cells of the first stride row by row, then the next stride's.
 
-    ``heads[s][c]`` maps channel ``c`` of stride ``strides[s]`` from its quantized range to the network's own values.
+    The channels are cls 1, obj 1, bbox 4, landmarks 10; ``heads[s][c]`` maps channel ``c`` of stride ``strides[s]`` from its
+    quantized range to the network's own values. The input has one black row on top and one black column on the left.
     """
 
     strides: tuple[int, ...]
@@ -222,13 +226,24 @@ def _check_emotion(manifest: EmotionManifest, file: str | Path) -> None:
 
 
 def _check_detect(manifest: DetectManifest, file: str | Path) -> None:
-    if not len(manifest.strides) == len(manifest.heads) == len(manifest.outputs):
+    if len(manifest.outputs) != 1:
+        raise BundleError(file, f"outputs: {len(manifest.outputs)} of them; a detector has exactly 1")
+    if not len(manifest.strides) == len(manifest.heads) > 0:
+        raise BundleError(
+            file, f"strides, heads: {len(manifest.strides)} and {len(manifest.heads)} of them; as many of each are needed"
+        )
+    height, width = (side - 1 for side in manifest.input.shape[1:3])
+    if manifest.input.colour != "bgr" or any(s < 1 or width % s or height % s for s in manifest.strides):
         raise BundleError(
             file,
-            f"strides, heads, outputs: {len(manifest.strides)}, {len(manifest.heads)} and"
-            f" {len(manifest.outputs)} of them; as many of each are needed",
+            f"input: {manifest.input.colour} {manifest.input.shape}; a detector takes bgr, sides one more than a"
+            f" multiple of the strides {manifest.strides}",
         )
+    cells = sum((width // s) * (height // s) for s in manifest.strides)
+    if manifest.outputs[0].shape != (1, cells, 16):
+        raise BundleError(file, f"outputs[0].shape: {manifest.outputs[0].shape}, the input and strides make {(1, cells, 16)}")
     for index, head in enumerate(manifest.heads):
-        if len(head) != manifest.outputs[index].shape[-1]:
-            channels = manifest.outputs[index].shape[-1]
-            raise BundleError(file, f"heads[{index}]: {len(head)} channels, the output has {channels}")
+        if len(head) != 16:
+            raise BundleError(file, f"heads[{index}]: {len(head)} channels; 16 are needed")
+        if any(channel.gain <= 0 for channel in head):
+            raise BundleError(file, f"heads[{index}]: a gain is not above 0")

@@ -1,0 +1,265 @@
+"""Rebuilds, calibrates and quantizes the YuNet face detector, and writes its bundles."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+import typer
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from convert.bundle import describe_golden, describe_model, write_bundle
+from convert.scenes import Picture, compose_scenes, hash_scenes, read_sources
+from convert.yunet_calibrate import CalibratedYuNet, calibrate, pad_stem
+from convert.yunet_network import STRIDES, Array, YuNetWeights, build_network, decode_cells, load_weights
+from edge.contract.golden import Golden
+from edge.contract.manifest import (
+    SCHEMA,
+    Calibration,
+    DataSetUse,
+    DetectManifest,
+    HeadScale,
+    InputSpec,
+    OutputSpec,
+    Quantization,
+    TrainedFrom,
+)
+from edge.contract.preprocess import fit_letterbox, resize, to_int8
+from edge.errors import DataError, UsageError
+from edge.infer.litert import import_runtime
+
+SIZES_WH = ((320, 256), (640, 480), (1280, 960), (320, 192), (640, 384), (1280, 736))
+"""4:3 and 16:9 at about 320, 640 and 1280 pixels, in multiples of the largest stride."""
+CALIBRATION_SIZE_WH = (640, 480)
+CALIBRATION_SCENES = 96
+RECIPE = "yunet-int8/1: channels rescaled to their range near faces, heads mapped onto 0..1, per-channel weights"
+VERSION = "1.0.0"
+# XNNPACK computes the same integers everywhere but for the last bit of a rounding, which 53 layers can carry on; TFLite's own
+# kernels round differently in every layer. Figures: the worst differences seen, doubled (`tests/benchmarks/detector.py`).
+MAX_STEPS_XNNPACK = 8
+MAX_STEPS_OTHER = 64
+_FINDER_SIDE_PX = 640
+_FINDER_SCORE = 0.7
+_ASTRONAUT = Path(__file__).with_name("pictures") / "astronaut.png"
+_ASTRONAUT_ORIGIN = "Eileen Collins, NASA, public domain (scikit-image's astronaut, cut and reduced)"
+_LICENCE = "MIT"
+_NOTICE = """YuNet face detector, weights of OpenCV Zoo's face_detection_yunet_2023mar.onnx.
+MIT License. Copyright (c) 2020 Shiqi Yu <shiqi.yu@gmail.com>
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation \
+files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy, \
+modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software \
+is furnished to do so, subject to the following conditions:
+The above copyright notice and this permission notice shall be included in all copies or substantial portions of the Software.
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES \
+OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE \
+LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR \
+IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE."""
+
+
+def quantize_yunet(calibrated: CalibratedYuNet, *, size_wh: tuple[int, int]) -> bytes:
+    """The int8 TFLite file for one input size.
+
+    Weights are quantized per channel; the activations' ranges come from the network itself, so that no representative data is
+    needed here and every size gets the same integers.
+
+    Args:
+        calibrated: the rewritten weights and their ranges.
+        size_wh: width and height in pixels, multiples of 32.
+    """
+    network = build_network(calibrated.weights, size_wh=size_wh, ranges=calibrated.ranges)
+    function = tf.function(lambda pixels: network(pixels, training=False)).get_concrete_function(
+        tf.TensorSpec(network.input.shape, tf.float32, name="pixels")
+    )
+    # Keras 3's variables stay variables in `from_concrete_functions` unless they are frozen first.
+    frozen = convert_variables_to_constants_v2(function)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = tf.int8
+    converter.inference_output_type = tf.int8
+    model: bytes = converter.convert()
+    return model
+
+
+class FaceFinder:
+    """Boxes of the faces of a picture by the float network, without suppression: several boxes a face."""
+
+    def __init__(self, weights: YuNetWeights) -> None:
+        self._size_wh = (_FINDER_SIDE_PX, _FINDER_SIDE_PX)
+        self._network = build_network(weights, size_wh=self._size_wh)
+
+    def __call__(self, picture: Picture) -> Array:
+        """The boxes, float32 (n, 4) xyxy in the picture's pixels, of a uint8 BGR picture (height, width, 3)."""
+        letterbox = fit_letterbox((picture.shape[1], picture.shape[0]), self._size_wh)
+        canvas = np.zeros((_FINDER_SIDE_PX, _FINDER_SIDE_PX, 3), np.uint8)
+        width, height = letterbox.size_wh
+        canvas[:height, :width] = resize(picture, letterbox.size_wh)
+        cells = np.asarray(self._network(pad_stem(canvas)[None], training=False))[0]
+        decoded = decode_cells(cells, size_wh=self._size_wh)
+        scale = np.array([letterbox.scale_x, letterbox.scale_y] * 2, np.float32)
+        boxes: Array = decoded.xyxy[decoded.scores >= _FINDER_SCORE] / scale
+        return boxes
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedDetector:
+    """Everything that the bundles of all sizes have in common.
+
+    Attributes:
+        yunet: the rewritten weights and their ranges.
+        calibration: names, count and hash of the scenes, for the manifest.
+        onnx_sha256: hash of the file that the weights came from.
+    """
+
+    yunet: CalibratedYuNet
+    calibration: Calibration
+    onnx_sha256: str
+
+
+def calibrate_detector(onnx: Path, pictures: Path, *, count: int = CALIBRATION_SCENES) -> CalibratedDetector:
+    """Reads the weights and calibrates them on scenes composed from a folder of pictures and clips.
+
+    Args:
+        onnx: YuNet's ONNX file.
+        pictures: pictures and clips with faces, any size; see `convert.scenes`.
+        count: number of scenes; fewer than 60 cost accuracy.
+
+    Raises:
+        DataError: the file is not YuNet, or the pictures show too few faces.
+    """
+    weights = load_weights(onnx)
+    sources = read_sources(pictures, FaceFinder(weights))
+    scenes = compose_scenes(sources, count=count, size_wh=CALIBRATION_SIZE_WH)
+    yunet = calibrate(weights, scenes, size_wh=CALIBRATION_SIZE_WH)
+    names = ", ".join(source.name for source in sources)
+    calibration = Calibration(source=f"scenes composed from {names}", count=count, sha256=hash_scenes(scenes))
+    return CalibratedDetector(yunet, calibration, hashlib.sha256(onnx.read_bytes()).hexdigest())
+
+
+def write_detector_bundle(folder: Path, detector: CalibratedDetector, *, size_wh: tuple[int, int]) -> None:
+    """Quantizes a calibrated detector for one input size and writes its bundle.
+
+    Args:
+        folder: the bundle's folder; its name becomes the bundle's.
+        detector: as `calibrate_detector` returns it.
+        size_wh: width and height in pixels, multiples of 32.
+
+    Raises:
+        BundleError: the folder cannot become a bundle.
+        UsageError: a side is not a multiple of 32.
+    """
+    model = quantize_yunet(detector.yunet, size_wh=size_wh)
+    inputs, origins = _golden_inputs(size_wh)
+    outputs, details = _run(model, inputs)
+    golden = Golden(inputs, (outputs,), origins)
+    scale, zero_point = details["quantization"]
+    manifest = DetectManifest(
+        schema=SCHEMA,
+        name=folder.name,
+        version=VERSION,
+        status="unverified",
+        model=describe_model(model),
+        edgetpu_model=None,
+        input=InputSpec(shape=(1, size_wh[1] + 1, size_wh[0] + 1, 3), dtype="int8", colour="bgr"),
+        outputs=(
+            OutputSpec(name="cells", shape=(1, *outputs.shape[1:]), dtype="int8", scale=scale, zero_point=zero_point),
+        ),
+        quantization=Quantization(scheme="int8", recipe=RECIPE, calibration=detector.calibration),
+        trained_from=TrainedFrom(
+            git="none",
+            recipe=f"OpenCV Zoo face_detection_yunet_2023mar.onnx, sha256 {detector.onnx_sha256}",
+            datasets=(DataSetUse(name="WIDER FACE (by YuNet's authors)", count=12880),),
+        ),
+        metrics=(),
+        golden=describe_golden(golden, max_steps_xnnpack=MAX_STEPS_XNNPACK, max_steps_other=MAX_STEPS_OTHER),
+        licence=_LICENCE,
+        notices=(_NOTICE,),
+        strides=STRIDES,
+        heads=_heads(detector.yunet),
+    )
+    write_bundle(folder, manifest=manifest, model=model, golden=golden)
+
+
+def _heads(yunet: CalibratedYuNet) -> tuple[tuple[HeadScale, ...], ...]:
+    return tuple(
+        tuple(HeadScale(gain=float(top - bottom), offset=float(bottom)) for bottom, top in zip(low, high, strict=True))
+        for low, high in zip(yunet.low, yunet.high, strict=True)
+    )
+
+
+def _golden_inputs(size_wh: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
+    """Two inputs: a face at two sizes on black, and seeded blocks of colour. Both compress well at any size."""
+    width, height = size_wh
+    inputs = np.zeros((2, height + 1, width + 1, 3), np.uint8)
+    face = cv2.imread(str(_ASTRONAUT), cv2.IMREAD_COLOR)
+    if face is None:
+        raise DataError(_ASTRONAUT, "not a picture that can be read")
+    small = resize(np.asarray(face, np.uint8), (48, 48))
+    inputs[0, 17 : 17 + 128, 17 : 17 + 128] = face
+    inputs[0, 33 : 33 + 48, 193 : 193 + 48] = small
+    blocks = np.random.default_rng(0).integers(0, 256, (height // 32, width // 32, 3), np.uint8)
+    inputs[1, 1:, 1:] = blocks.repeat(32, axis=0).repeat(32, axis=1)
+    return inputs, (_ASTRONAUT_ORIGIN, "synthetic seed 0")
+
+
+def _run(model: bytes, inputs: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int8], dict[str, tuple[float, int]]]:
+    """Raw outputs (n, cells, 16) of a model that has no manifest yet, and its output's details."""
+    interpreter = import_runtime().Interpreter(model_content=model, num_threads=1)
+    interpreter.allocate_tensors()
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    outputs = []
+    pixels = np.empty(source["shape"], np.int8)
+    for picture in inputs:
+        to_int8(picture[None], pixels)
+        interpreter.set_tensor(source["index"], pixels)
+        interpreter.invoke()
+        outputs.append(interpreter.get_tensor(target["index"]))
+    return np.concatenate(outputs), target
+
+
+def convert_detector(
+    onnx: Path, pictures: Path, *, sizes_wh: Sequence[tuple[int, int]] = SIZES_WH, out: Path
+) -> list[Path]:
+    """Writes one bundle ``yunet-WIDTHxHEIGHT`` a size; the same inputs give the same bytes.
+
+    Args:
+        onnx: YuNet's ONNX file.
+        pictures: folder of pictures and clips with faces to calibrate on.
+        sizes_wh: input sizes in pixels, multiples of 32.
+        out: folder that the bundles' folders are written into.
+
+    Returns:
+        The bundles' folders.
+    """
+    detector = calibrate_detector(onnx, pictures)
+    folders = [out / f"yunet-{width}x{height}" for width, height in sizes_wh]
+    for folder, size_wh in zip(folders, sizes_wh, strict=True):
+        write_detector_bundle(folder, detector, size_wh=size_wh)
+    return folders
+
+
+def detector_command(
+    onnx: Annotated[Path, typer.Option(help="face_detection_yunet_2023mar.onnx, or a re-export of the same network")],
+    calibrate: Annotated[Path, typer.Option(help="folder of pictures and clips that show faces")],
+    out: Annotated[Path, typer.Option(help="folder that the bundles are written into")],
+    size: Annotated[
+        list[str] | None, typer.Option(help="WIDTHxHEIGHT, multiples of 32; repeat for more [default: the shipped ones]")
+    ] = None,
+) -> None:
+    """Quantize the YuNet face detector and write its bundles."""
+    sizes_wh = [_parse_size(text) for text in size] if size else SIZES_WH
+    for folder in convert_detector(onnx, calibrate, sizes_wh=sizes_wh, out=out):
+        typer.echo(folder)
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise UsageError(f"--size: {text!r} is not WIDTHxHEIGHT")
+    return int(width), int(height)
