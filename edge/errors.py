@@ -118,6 +118,25 @@ class InferenceError(MienError, RuntimeError):
     """A model that cannot be loaded or run by the interpreter."""
 
 
+class ModelFileError(MienError, ValueError):
+    """A model brought for conversion that is missing, damaged or of a kind that cannot be converted.
+
+    Attributes:
+        file: the model's file or folder.
+        problem: what is wrong and what is allowed.
+    """
+
+    exit_code = EXIT_CONFIG
+
+    def __init__(self, file: str | Path, problem: str) -> None:
+        self.file, self.problem = str(file), problem
+        super().__init__(f"{file}: {problem}")
+
+
+class ConversionError(MienError, RuntimeError):
+    """A conversion that was begun and could not be finished."""
+
+
 class PublishError(MienError, OSError):
     """A sink that cannot be opened."""
 
