@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from edge.contract.bundle import MANIFEST_FILE, load_bundle
 from edge.contract.golden import Golden, encode_golden
 from edge.contract.manifest import AnyManifest, GoldenSpec, ModelFile, encode_manifest
-from edge.errors import BundleError
+from edge.errors import BundleError, ConversionError, UsageError
 
-MODEL_FILE = "model.tflite"
-GOLDEN_FILE = "golden.npz"
+MODEL_FILE: Final = "model.tflite"
+EDGETPU_FILE: Final = "model_edgetpu.tflite"
+GOLDEN_FILE: Final = "golden.npz"
+REPORT_FILE: Final = "report.json"
+CARD_FILE: Final = "MODEL_CARD.md"
 
 
 def describe_model(model: bytes, *, file: str = MODEL_FILE) -> ModelFile:
@@ -32,29 +39,116 @@ def describe_golden(golden: Golden, *, max_steps_xnnpack: int, max_steps_other: 
     )
 
 
-def write_bundle(folder: Path, *, manifest: AnyManifest, model: bytes, golden: Golden) -> None:
-    """Writes a bundle beside its place, verifies it and renames it there.
+def check_free(folder: Path, *, force: bool) -> None:
+    """Refuses a place that a bundle may not take; called before any work is done for it.
 
     Args:
-        folder: the bundle's folder; an existing bundle is replaced, anything else is left alone.
-        manifest: its ``model`` and ``golden`` as `describe_model` and `describe_golden` give them.
-        model: the TFLite file.
-        golden: the samples.
+        folder: where the bundle shall lie.
+        force: an existing bundle may be replaced.
 
     Raises:
-        BundleError: the parts do not fit together, or the folder holds something else.
+        UsageError: the place is taken by a bundle and ``force`` is not given, or by something else.
     """
-    if folder.exists() and not (folder / MANIFEST_FILE).is_file():
-        raise BundleError(folder, "exists and is not a bundle; it is not overwritten")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    if not folder.exists():
+        return
+    if not (folder / MANIFEST_FILE).is_file():
+        if folder.is_dir() and not any(folder.iterdir()):
+            return
+        raise UsageError(f"{folder}: exists and is not a bundle; it is never overwritten")
+    if not force:
+        raise UsageError(f"{folder}: a bundle is there already; --force replaces it")
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    manifest: AnyManifest,
+    model: bytes,
+    golden: Golden,
+    edgetpu_model: bytes | None = None,
+    documents: Mapping[str, bytes] | None = None,
+    force: bool = False,
+) -> None:
+    """Writes a bundle beside its place, verifies it there and renames it.
+
+    The same arguments give the same bytes. A reader sees the old bundle or the new one, never a part of either.
+
+    Args:
+        folder: the bundle's folder.
+        manifest: its ``model``, ``edgetpu_model`` and ``golden`` as `describe_model` and `describe_golden` give them.
+        model: the TFLite file.
+        golden: the samples.
+        edgetpu_model: the file compiled for an Edge TPU.
+        documents: what lies beside without being part of the contract: `CARD_FILE`, `REPORT_FILE`.
+        force: replace an existing bundle.
+
+    Raises:
+        UsageError: see `check_free`.
+        BundleError: the parts do not fit together.
+        ConversionError: the files cannot be written.
+    """
+    check_free(folder, force=force)
     files = {MODEL_FILE: model, GOLDEN_FILE: encode_golden(golden), MANIFEST_FILE: encode_manifest(manifest)}
-    for name, data in files.items():
-        with (partial / name).open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    load_bundle(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    if edgetpu_model is not None:
+        files[EDGETPU_FILE] = edgetpu_model
+    files |= documents or {}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise ConversionError(f"{folder}: {error.strerror or error}") from None
+    try:
+        partial.chmod(0o755)
+        for name, data in files.items():
+            write_synced(partial / name, data)
+        _verify(partial, folder)
+        _sync_folder(partial)
+        _swap(partial, folder)
+    except OSError as error:
+        reason = "no space left for it" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        raise ConversionError(f"{folder}: {reason}; nothing was written") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Writes a new file and waits until it is on the disk.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _verify(partial: Path, folder: Path) -> None:
+    """What is on the disk loads; an error names the place that the bundle would have had."""
+    try:
+        load_bundle(partial)
+    except BundleError as error:
+        raise BundleError(folder / Path(error.file).name, error.problem) from None
+
+
+def _swap(partial: Path, folder: Path) -> None:
+    """Puts the new folder in the old one's place; the old one is gone only when the new one stands."""
+    retired = partial.with_name(f"{partial.name}.old")
+    if folder.exists():
+        folder.rename(retired)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if retired.exists():
+            retired.rename(folder)
+        raise
+    _sync_folder(folder.parent)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
