@@ -183,7 +183,7 @@ def write_detector_bundle(folder: Path, detector: CalibratedDetector, *, size_wh
         strides=STRIDES,
         heads=_heads(detector.yunet),
     )
-    write_bundle(folder, manifest=manifest, model=model, golden=golden)
+    write_bundle(folder, manifest=manifest, model=model, golden=golden, force=True)
 
 
 def _heads(yunet: CalibratedYuNet) -> tuple[tuple[HeadScale, ...], ...]:
