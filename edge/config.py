@@ -80,12 +80,19 @@ class DetectConfig(Section, frozen=True):
 class TrackConfig(Section, frozen=True):
     """Following faces."""
 
+    tracker: Annotated[str, Meta(description="kalman")] = "kalman"
     confirm_ms: Annotated[
         float, Meta(ge=0, le=10_000, description="a face is announced after it was seen for so long")
     ] = 100
     keep_ms: Annotated[
         float, Meta(ge=0, le=60_000, description="a face that is not seen is kept for so long, then it left")
     ] = 1500
+    leave_ms: Annotated[
+        float, Meta(ge=0, le=60_000, description="as keep_ms, for a face that went out over the picture's edge")
+    ] = 300
+    keep_score: Annotated[
+        Share, Meta(description="a followed face is kept above this score; a new one needs detect.score")
+    ] = 0.4
 
 
 class EmotionConfig(Section, frozen=True):

@@ -99,10 +99,12 @@ class Tracks:
     Attributes:
         active: confirmed tracks to be shown and classified, in order of their first appearance.
         ended: ids of confirmed tracks that ended with this update.
+        unsettled: True while a face is not confirmed yet or was missed by the detector: it should look again soon.
     """
 
     active: tuple[Track, ...] = ()
     ended: tuple[str, ...] = ()
+    unsettled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,14 @@ from edge.records import Faces, Tracks
 class FaceTracker(Protocol):
     """Follows faces from frame to frame. Has no clock: time is an argument."""
 
-    def update(self, faces: Faces | None, timestamp_ns: int) -> Tracks:
+    def update(self, faces: Faces | None, timestamp_ns: int, *, frame_wh: tuple[int, int] | None = None) -> Tracks:
         """Moves all tracks to a frame's time.
 
         Args:
             faces: what the detector found in the frame; None when it did not run, so that places are predicted.
             timestamp_ns: the frame's time of capture; never earlier than the last one.
+            frame_wh: width and height of the frame in pixels, so that a face that walks out is told from one that is
+                hidden; None where they are not known.
         """
         ...
 

@@ -1,0 +1,83 @@
+"""From the states of faces to events: who came, whose emotion changed, who left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from edge.records import EmotionEvent, EventType, FaceState
+
+LEFT = "left"
+"""Reason of ``face_left`` when the face itself went away."""
+
+
+class EventMaker:
+    """Compares each frame's faces with what was said before. Every face that left had appeared before.
+
+    Args:
+        next_seq: counts events; the first call gives 1.
+    """
+
+    def __init__(self, next_seq: Callable[[], int]) -> None:
+        self._next_seq = next_seq
+        self._present: dict[str, FaceState] = {}
+        self._seen: dict[str, FaceState] = {}
+        self._frame_wh = (0, 0)
+
+    def update(
+        self,
+        faces: Sequence[FaceState],
+        ended: Sequence[str],
+        timestamp_ns: int,
+        *,
+        frame_wh: tuple[int, int],
+    ) -> tuple[EmotionEvent, ...]:
+        """The events of one frame: first who left, then who came or changed, in order of first appearance.
+
+        Args:
+            faces: one state a face.
+            ended: ids of tracks that ended with this frame.
+            timestamp_ns: the frame's time of capture.
+            frame_wh: width and height of the frame in pixels.
+        """
+        self._frame_wh = frame_wh
+        events = [self._left(id, LEFT, timestamp_ns) for id in ended if id in self._present]
+        for face in faces:
+            id = face.track.id
+            before = self._present.get(id)
+            self._present[id] = face
+            if face.track.observed or before is None:
+                self._seen[id] = face
+            if before is None:
+                events.append(self._event(EventType.FACE_APPEARED, face, timestamp_ns))
+            elif before.emotion != face.emotion:
+                dwell_ms = (face.since_ns - before.since_ns) / 1e6
+                events.append(
+                    self._event(
+                        EventType.EMOTION_CHANGED, face, timestamp_ns, previous=before.emotion, dwell_ms=dwell_ms
+                    )
+                )
+        return tuple(events)
+
+    def end_all(self, reason: str, timestamp_ns: int) -> tuple[EmotionEvent, ...]:
+        """Lets every face leave: ``camera_lost``, ``paused``, ``stopped``, or ``left`` at a cut."""
+        return tuple(self._left(id, reason, timestamp_ns) for id in list(self._present))
+
+    def _left(self, id: str, reason: str, timestamp_ns: int) -> EmotionEvent:
+        del self._present[id]
+        face = self._seen.pop(id)
+        dwell_ms = (face.track.last_seen_ns - face.track.first_ns) / 1e6
+        return self._event(EventType.FACE_LEFT, face, timestamp_ns, dwell_ms=dwell_ms, reason=reason)
+
+    def _event(
+        self,
+        type: EventType,
+        face: FaceState,
+        timestamp_ns: int,
+        *,
+        previous: str | None = None,
+        dwell_ms: float = 0.0,
+        reason: str | None = None,
+    ) -> EmotionEvent:
+        if reason is None and face.reason is not None:
+            reason = face.reason.value
+        return EmotionEvent(type, self._next_seq(), timestamp_ns, face, previous, dwell_ms, reason, self._frame_wh)

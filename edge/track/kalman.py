@@ -1,0 +1,324 @@
+"""The tracker: a Kalman filter in closed form for every face, and the likeliest assignment of faces to tracks.
+
+Lengths inside are in units of the face's own size (square root of its box's area), so that one set of constants serves
+near and far faces. The velocity is an Ornstein-Uhlenbeck process (Singer 1970 with the acceleration left out): constant
+over short times and damped over long ones, so that an unseen face does not fly away and its uncertainty stays bounded.
+
+A pair of track and face gains the log-likelihood ratio of "this face is that track" against "this face is new", with
+Student's t in place of Gauss, because people start and stop abruptly. What a track that was not seen for long gains by
+a face nearby is therefore less than what a freshly seen one gains: it cannot steal its face. The assignment with the
+largest sum of gains is taken (`edge.track.assignment`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import exp, expm1, log, log1p, sqrt
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.config import TrackConfig
+from edge.records import Faces, Floats, Track, Tracks
+from edge.track.assignment import Edge, assign
+
+VELOCITY_DECAY_S: Final = 1.0
+"""Time constant with which an unseen face comes to rest."""
+SPEED_SPREAD: Final = 2.0
+"""Standard deviation of the velocity in face sizes a second; walking past a near camera is 1.5 to 3."""
+ZOOM_SPREAD: Final = 0.4
+"""Standard deviation of the rate of the size's logarithm, 1/s."""
+PLACE_NOISE: Final = 0.05**2
+"""Variance of a measured centre in face sizes; YuNet's centre scatters by 0.01 to 0.03 of a face at rest."""
+SIZE_NOISE: Final = 0.05**2
+"""Variance of the measured size's logarithm; YuNet's scatters by 0.012 to 0.027."""
+SHAPE_NOISE: Final = 0.08**2
+"""Variance of a landmark's place inside the box; the same person after a second: 0.03 to 0.1, others: 0.03 to 0.2."""
+FREEDOM: Final = 4.0
+"""Degrees of freedom of Student's t: the smaller, the likelier abrupt moves."""
+EXPONENT: Final = FREEDOM + 3.0
+"""The t distribution's, doubled, for a centre and a size: three dimensions."""
+BASE_GAIN: Final = 7.0
+"""-2 log of the density of new faces, up to a constant; decides how far an unseen face may have moved."""
+ABRUPT: Final = 9.0
+"""Squared distance in standard deviations beyond which the filter forgets the velocity it believed in."""
+VECTORISE_ABOVE: Final = 150
+"""Pairs of tracks and faces above which numpy is faster than plain Python (measured)."""
+
+
+class _Face:
+    """One track's state. Plain floats: for a handful of faces they are faster than arrays."""
+
+    __slots__ = (
+        "cx", "cy", "first_ns", "id", "is_confirmed", "is_missed", "kept_ns", "landmarks", "last_ns", "log_size", "p00",
+        "p01", "p11", "q00", "q01", "q11", "score", "shape", "size", "vx", "vy", "xywh", "zoom",
+    )  # fmt: skip
+
+    def __init__(self, id: str, seen: _Observations, column: int, now_ns: int) -> None:
+        self.id = id
+        self.first_ns = now_ns
+        self.is_confirmed = False
+        self.cx, self.cy, self.log_size = seen.cx[column], seen.cy[column], seen.log_size[column]
+        self.vx = self.vy = self.zoom = 0.0
+        self.p00, self.p01, self.p11 = PLACE_NOISE, 0.0, SPEED_SPREAD**2
+        self.q00, self.q01, self.q11 = SIZE_NOISE, 0.0, ZOOM_SPREAD**2
+        self.take_over(seen, column, now_ns)
+
+    def take_over(self, seen: _Observations, column: int, now_ns: int) -> None:
+        """What is taken from the detector as it is."""
+        self.size = exp(self.log_size)
+        self.xywh = seen.xywh[column]
+        self.landmarks: Floats = seen.landmarks[column]
+        self.shape = seen.shapes[column]
+        self.score = seen.scores[column]
+        self.last_ns = self.kept_ns = now_ns
+        self.is_missed = False
+
+
+class KalmanTracker:
+    """Follows faces by place, size and landmarks. Implements `edge.track.base.FaceTracker`.
+
+    A face is announced when it was seen over ``confirm_ms`` (at once when that is 0). One that is not seen is predicted
+    for ``keep_ms``; one whose predicted centre lies outside the frame, or that was last seen at the frame's edge moving
+    out, for ``leave_ms`` only. Until then it keeps its id where it reappears near its prediction; an ended id never
+    comes back: whoever returns later is a new track. Time in which the detector rests does not count as unseen.
+    """
+
+    def __init__(self, config: TrackConfig, *, new_id: Callable[[], str], start_score: float = 0.0) -> None:
+        self._confirm_ns = round(config.confirm_ms * 1e6)
+        self._keep_ns = round(config.keep_ms * 1e6)
+        self._leave_ns = min(round(config.leave_ms * 1e6), self._keep_ns)
+        self._start_score = start_score
+        self._new_id = new_id
+        self._faces: list[_Face] = []
+        self._last_ns: int | None = None
+
+    def update(self, faces: Faces | None, timestamp_ns: int, *, frame_wh: tuple[int, int] | None = None) -> Tracks:
+        """Moves all tracks to a frame's time; see `FaceTracker.update`."""
+        self._predict(timestamp_ns)
+        if faces is None:
+            for face in self._faces:
+                if not face.is_missed:
+                    face.kept_ns = timestamp_ns
+            return self._tracks((), timestamp_ns)
+        seen = _Observations(faces)
+        taken = [False] * len(seen.scores)
+        gone = [face for face in self._faces if timestamp_ns - face.kept_ns > self._keep_ns]
+        if gone:
+            self._faces = [face for face in self._faces if timestamp_ns - face.kept_ns <= self._keep_ns]
+        for face in self._faces:
+            face.is_missed = True
+        for row, column in assign(_gains(self._faces, seen)):
+            taken[column] = True
+            self._observe(self._faces[row], seen, column, timestamp_ns)
+        kept: list[_Face] = []
+        for face in self._faces:
+            (gone if face.is_missed and self._is_over(face, timestamp_ns, frame_wh) else kept).append(face)
+        self._faces = kept
+        for column, is_taken in enumerate(taken):
+            if not is_taken and seen.scores[column] >= self._start_score:
+                self._start(seen, column, timestamp_ns)
+        return self._tracks(tuple(face.id for face in gone if face.is_confirmed), timestamp_ns)
+
+    def reset(self) -> tuple[str, ...]:
+        """Forgets all tracks; see `FaceTracker.reset`."""
+        ended = tuple(face.id for face in self._faces if face.is_confirmed)
+        self._faces = []
+        self._last_ns = None
+        return ended
+
+    def _predict(self, now_ns: int) -> None:
+        """Exact discretization of the integrated Ornstein-Uhlenbeck process over the time since the last update."""
+        dt = 0.0 if self._last_ns is None else max(0.0, (now_ns - self._last_ns) * 1e-9)
+        self._last_ns = now_ns if self._last_ns is None else max(now_ns, self._last_ns)
+        if dt == 0.0 or not self._faces:
+            return
+        tau = VELOCITY_DECAY_S
+        f = exp(-dt / tau)
+        g = -tau * expm1(-dt / tau)
+        n11 = -expm1(-2.0 * dt / tau)
+        n01 = g * g / tau
+        n00 = max(0.0, tau * (2.0 * dt - 2.0 * g - g * g / tau))
+        ff, gg, fg = f * f, g * g, f * g
+        place, zoom = SPEED_SPREAD**2, ZOOM_SPREAD**2
+        for face in self._faces:
+            face.cx += face.vx * g
+            face.cy += face.vy * g
+            face.vx *= f
+            face.vy *= f
+            face.p00 += 2.0 * g * face.p01 + gg * face.p11 + n00 * place
+            face.p01 = f * face.p01 + fg * face.p11 + n01 * place
+            face.p11 = ff * face.p11 + n11 * place
+            face.log_size += face.zoom * g
+            face.zoom *= f
+            face.q00 += 2.0 * g * face.q01 + gg * face.q11 + n00 * zoom
+            face.q01 = f * face.q01 + fg * face.q11 + n01 * zoom
+            face.q11 = ff * face.q11 + n11 * zoom
+            face.size = exp(face.log_size)
+
+    def _observe(self, face: _Face, seen: _Observations, column: int, now_ns: int) -> None:
+        """Corrects a track by the face that it was given."""
+        size = face.size
+        dx, dy = seen.cx[column] - face.cx, seen.cy[column] - face.cy
+        variance = face.p00 + PLACE_NOISE
+        distance = (dx * dx + dy * dy) / (size * size * variance)
+        if distance > ABRUPT:
+            face.p11 = max(face.p11, SPEED_SPREAD**2)
+            face.p00 *= distance / ABRUPT
+            face.p01 *= sqrt(distance / ABRUPT)
+            variance = face.p00 + PLACE_NOISE
+        k0, k1 = face.p00 / variance, face.p01 / variance
+        face.cx += k0 * dx
+        face.cy += k0 * dy
+        face.vx += k1 * dx
+        face.vy += k1 * dy
+        face.p11 -= k1 * face.p01
+        face.p01 *= 1.0 - k0
+        face.p00 *= 1.0 - k0
+        growth = seen.log_size[column] - face.log_size
+        variance = face.q00 + SIZE_NOISE
+        k0, k1 = face.q00 / variance, face.q01 / variance
+        face.log_size += k0 * growth
+        face.zoom += k1 * growth
+        face.q11 -= k1 * face.q01
+        face.q01 *= 1.0 - k0
+        face.q00 *= 1.0 - k0
+        face.take_over(seen, column, now_ns)
+        face.is_confirmed = face.is_confirmed or now_ns - face.first_ns >= self._confirm_ns
+
+    def _start(self, seen: _Observations, column: int, now_ns: int) -> None:
+        face = _Face(self._new_id(), seen, column, now_ns)
+        face.is_confirmed = self._confirm_ns == 0
+        self._faces.append(face)
+
+    def _is_over(self, face: _Face, now_ns: int, frame_wh: tuple[int, int] | None) -> bool:
+        """Whether a face that was not found in this frame is given up."""
+        unseen_ns = now_ns - face.kept_ns
+        if not face.is_confirmed:
+            return unseen_ns > self._confirm_ns
+        if unseen_ns > self._keep_ns:
+            return True
+        return unseen_ns > self._leave_ns and frame_wh is not None and _is_out(face, frame_wh)
+
+    def _tracks(self, ended: tuple[str, ...], now_ns: int) -> Tracks:
+        unsettled = False
+        active = []
+        for face in self._faces:
+            unsettled = unsettled or face.is_missed or not face.is_confirmed
+            if face.is_confirmed:
+                active.append(_track_of(face, observed=face.last_ns == now_ns and not face.is_missed))
+        return Tracks(tuple(active), ended, unsettled)
+
+
+class _Observations:
+    """The faces of one frame as Python floats, which are several times faster to read one by one than array items."""
+
+    __slots__ = ("cx", "cy", "landmarks", "log_size", "scores", "shapes", "xywh")
+
+    def __init__(self, faces: Faces) -> None:
+        self.xywh: list[tuple[float, float, float, float]] = []
+        self.cx: list[float] = []
+        self.cy: list[float] = []
+        self.log_size: list[float] = []
+        self.shapes: list[tuple[float, float, float, float]] = []
+        self.scores: list[float] = faces.scores.tolist()
+        self.landmarks = faces.landmarks
+        points = faces.landmarks.reshape(len(faces.scores), 10).tolist()
+        for (x, y, w, h), p in zip(faces.xywh.tolist(), points, strict=True):
+            w, h = max(w, 1.0), max(h, 1.0)
+            cx, cy, size = x + w / 2, y + h / 2, sqrt(w * h)
+            self.xywh.append((x, y, w, h))
+            self.cx.append(cx)
+            self.cy.append(cy)
+            self.log_size.append(log(size))
+            self.shapes.append(_shape(cx, cy, size, p))
+
+
+def _shape(cx: float, cy: float, size: float, p: list[float]) -> tuple[float, float, float, float]:
+    """Where the eyes' midpoint and the nose lie in the box, in face sizes from its centre: how the head is turned."""
+    return (
+        ((p[0] + p[2]) / 2 - cx) / size,
+        ((p[1] + p[3]) / 2 - cy) / size,
+        (p[4] - cx) / size,
+        (p[5] - cy) / size,
+    )
+
+
+def _gains(faces: list[_Face], seen: _Observations) -> list[Edge]:
+    """All pairs that are likelier the same face than not, with their gains; see the module's text."""
+    if not faces or not seen.scores:
+        return []
+    if len(faces) * len(seen.scores) > VECTORISE_ABOVE:
+        return _gains_of_many(faces, seen)
+    edges: list[Edge] = []
+    observations = list(zip(seen.cx, seen.cy, seen.log_size, seen.shapes, strict=True))
+    for row, face in enumerate(faces):
+        place, zoom, offset, limit = _likelihood(face)
+        at_x, at_y, log_size = face.cx, face.cy, face.log_size
+        a, b, c, d = face.shape
+        for column, (cx, cy, size, shape) in enumerate(observations):
+            dx, dy, growth = cx - at_x, cy - at_y, size - log_size
+            distance = (dx * dx + dy * dy) * place + growth * growth * zoom
+            if distance < limit:
+                e, f, g, h = shape
+                distance += ((e - a) ** 2 + (f - b) ** 2 + (g - c) ** 2 + (h - d) ** 2) / SHAPE_NOISE
+                gain = offset - EXPONENT * log1p(distance / FREEDOM)
+                if gain > 0.0:
+                    edges.append((row, column, gain))
+    return edges
+
+
+def _likelihood(face: _Face) -> tuple[float, float, float, float]:
+    """Weights of squared pixels and squared log sizes, the gain of a perfect fit, the distance at which it is 0."""
+    place, zoom = face.p00 + PLACE_NOISE, face.q00 + SIZE_NOISE
+    offset = BASE_GAIN - 2.0 * log(place) - log(zoom)
+    return 1.0 / (place * face.size * face.size), 1.0 / zoom, offset, FREEDOM * (exp(max(offset, 0.0) / EXPONENT) - 1.0)
+
+
+def _gains_of_many(faces: list[_Face], seen: _Observations) -> list[Edge]:
+    """As the plain form in `_gains`, by arrays."""
+    state = np.array([(face.cx, face.cy, face.log_size, *_likelihood(face), *face.shape) for face in faces])
+    at = np.array((seen.cx, seen.cy, seen.log_size))
+    shapes = np.array(seen.shapes)
+    dx, dy, growth = (at[i] - state[:, i, None] for i in range(3))
+    distance = (dx * dx + dy * dy) * state[:, 3, None] + growth * growth * state[:, 4, None]
+    rows, columns = np.nonzero(distance < state[:, 6, None])
+    turned: npt.NDArray[np.float64] = shapes[columns] - state[rows, 7:]
+    near = distance[rows, columns] + (turned * turned).sum(axis=1) / SHAPE_NOISE
+    gains = state[rows, 5] - EXPONENT * np.log1p(near / FREEDOM)
+    likely = gains > 0.0
+    return list(zip(rows[likely].tolist(), columns[likely].tolist(), gains[likely].tolist(), strict=True))
+
+
+def _is_out(face: _Face, frame_wh: tuple[int, int]) -> bool:
+    """Whether a face left the frame: its predicted centre is outside, or it was last seen at an edge moving out."""
+    width, height = frame_wh
+    if not (0.0 <= face.cx <= width and 0.0 <= face.cy <= height):
+        return True
+    x, y, w, h = face.xywh
+    margin = EDGE_SHARE * face.size
+    slow = EDGE_SPEED * face.size
+    return (
+        (x < margin and face.vx < -slow)
+        or (x + w > width - margin and face.vx > slow)
+        or (y < margin and face.vy < -slow)
+        or (y + h > height - margin and face.vy > slow)
+    )
+
+
+EDGE_SHARE: Final = 0.1
+"""A box nearer to the frame's edge than this share of the face's size touches it."""
+EDGE_SPEED: Final = 0.1
+"""Face sizes a second towards the edge that count as moving out."""
+
+
+def _track_of(face: _Face, *, observed: bool) -> Track:
+    if observed:
+        return Track(face.id, face.xywh, face.landmarks, face.score, True, face.first_ns, face.last_ns)
+    x, y, w, h = face.xywh
+    zoom = face.size / sqrt(w * h)
+    width, height = w * zoom, h * zoom
+    left, top = face.cx - width / 2, face.cy - height / 2
+    landmarks: Floats = ((face.landmarks - (x, y)) * zoom + (left, top)).astype(np.float32)
+    return Track(face.id, (left, top, width, height), landmarks, face.score, False, face.first_ns, face.last_ns)
