@@ -1,1 +1,83 @@
 """Frame sources: cameras, files, folders, synthetic pictures."""
+
+from __future__ import annotations
+
+import os
+
+from edge.capture.base import Clock, Sleep, Source, SourceRequest
+from edge.capture.spec import SourceSpec, parse_source, redact
+from edge.config import CameraConfig
+from edge.registry import load_entry
+
+# FFmpeg's own messages hold addresses with their passwords; OpenCV reads this once, at its first use of FFmpeg.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+__all__ = ["SOURCES", "Clock", "Source", "SourceSpec", "is_camera", "open_source", "parse_source", "redact"]
+
+SOURCES = {
+    "v4l2": "edge.capture.v4l2:V4l2Source",
+    "network": "edge.capture.network:NetworkSource",
+    "picamera2": "edge.capture.picamera2:Picamera2Source",
+    "gstreamer": "edge.capture.gstreamer:GstreamerSource",
+    "video": "edge.capture.video:VideoSource",
+    "pictures": "edge.capture.pictures:PicturesSource",
+    "synthetic": "edge.capture.synthetic:SyntheticSource",
+}
+"""Kind of source to its class: ``open(SourceRequest) -> Source``; ``KIND:TARGET`` names one explicitly."""
+
+
+def open_source(
+    config: CameraConfig,
+    *,
+    clock: Clock,
+    paced: bool,
+    loop: bool = False,
+    identity: str | None = None,
+    file: str = "configuration",
+    sleep: Sleep | None = None,
+) -> Source:
+    """Opens the configured source.
+
+    Args:
+        config: what to open and what to ask of it.
+        clock: monotonic nanoseconds.
+        paced: files: True plays at their own pace, stamped with the clock; False as fast as they are read, stamped
+            with media time. Cameras always keep their own pace.
+        loop: files: begin again at the end, the first frame marked as a cut; also set by the option ``loop``.
+        identity: what an earlier source of the same configuration said it was; opened in place of ``config.source``,
+            so that a camera is found again under another number.
+        file: the configuration file, for messages.
+        sleep: paces files; None waits so that `Source.close` ends the wait.
+
+    Raises:
+        ConfigError: the source or its options cannot be meant.
+        SourceNotFoundError: no such camera or file.
+        SourceBusyError: another process holds the camera.
+        SourcePermissionError: this user may not open it.
+        SourceError: it cannot be opened for another reason.
+        MissingDependencyError: the kind needs a package that is not installed.
+    """
+    written = parse_source(config.source, kinds=SOURCES, file=file)
+    spec = parse_source(identity, kinds=SOURCES, file=file) if identity else written
+    request = SourceRequest(
+        target=spec.target,
+        name=written.name,
+        config=config,
+        clock=clock,
+        paced=paced,
+        loop=loop,
+        file=file,
+        sleep=sleep,
+    )
+    source: Source = load_entry(SOURCES, spec.kind, what="source").open(request)
+    return source
+
+
+def is_camera(config: CameraConfig, *, file: str = "configuration") -> bool:
+    """Whether the source is one that may be away for a while and come back, unlike a file.
+
+    Raises:
+        ConfigError: the source cannot be meant.
+    """
+    kind = parse_source(config.source, kinds=SOURCES, file=file).kind
+    return bool(load_entry(SOURCES, kind, what="source").reopens)

@@ -1,0 +1,105 @@
+"""OpenCV's capture made safe to close from another thread, and quiet: its own messages may hold passwords."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+
+import cv2
+
+from edge.records import Image
+
+
+class OpencvCapture:
+    """One `cv2.VideoCapture`.
+
+    `cv2.VideoCapture.release` during a read of another thread is a crash, so `close` leaves the release to a read
+    that is under way.
+    """
+
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        self._capture = capture
+        self._lock = threading.Lock()
+        self.closed = False
+
+    @classmethod
+    def open(cls, target: str, *, backend: int, parameters: Sequence[int] = ()) -> OpencvCapture | None:
+        """Opens a file, device or address; None when OpenCV cannot, for a reason that it does not tell.
+
+        Args:
+            target: file, device or address.
+            backend: ``cv2.CAP_…``.
+            parameters: pairs of ``cv2.CAP_PROP_…`` and value.
+        """
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            capture = cv2.VideoCapture(target, backend, list(parameters))
+        except cv2.error:
+            return None
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+        if capture.isOpened():
+            return cls(capture)
+        capture.release()
+        return None
+
+    def grab(self) -> bool:
+        """Takes the next frame without decoding it for Python; False at the end, on an error or once closed."""
+        with self._using() as capture:
+            try:
+                return capture is not None and capture.grab()
+            except cv2.error:
+                return False
+
+    def retrieve(self) -> Image | None:
+        """The grabbed frame, (height, width, 3) uint8 BGR; None when it cannot be decoded."""
+        with self._using() as capture:
+            try:
+                done, image = capture.retrieve() if capture is not None else (False, None)
+            except cv2.error:
+                return None
+        return bgr(image) if done else None
+
+    def get(self, key: int) -> float:
+        """A ``cv2.CAP_PROP_…``; 0 where it is not known or the capture is closed."""
+        with self._using() as capture:
+            return capture.get(key) if capture is not None else 0.0
+
+    def set(self, key: int, value: float) -> None:
+        """Asks for a ``cv2.CAP_PROP_…``; the driver may give something else."""
+        with self._using() as capture:
+            if capture is not None:
+                capture.set(key, value)
+
+    def close(self) -> None:
+        """Frees the device, or leaves that to the read that is under way."""
+        self.closed = True
+        self._release_when_free()
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[cv2.VideoCapture | None]:
+        with self._lock:
+            yield None if self.closed else self._capture
+        if self.closed:
+            self._release_when_free()
+
+    def _release_when_free(self) -> None:
+        if self._lock.acquire(blocking=False):
+            try:
+                self._capture.release()
+            finally:
+                self._lock.release()
+
+
+def bgr(image: object) -> Image | None:
+    """A decoded picture as (height, width, 3) uint8 BGR; None where there is no picture in it."""
+    if not hasattr(image, "ndim") or not getattr(image, "size", 0):
+        return None
+    array: Image = image  # type: ignore[assignment]
+    if array.ndim == 2 or array.shape[2] == 1:
+        return cv2.cvtColor(array, cv2.COLOR_GRAY2BGR)  # type: ignore[return-value]
+    if array.shape[2] == 4:
+        return cv2.cvtColor(array, cv2.COLOR_BGRA2BGR)  # type: ignore[return-value]
+    return array

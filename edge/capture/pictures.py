@@ -1,0 +1,104 @@
+"""A picture, or a folder of them in the order of their names; every one stands for itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import cv2
+import numpy as np
+from msgspec import Meta
+
+from edge.capture.base import Pace, SourceRequest
+from edge.capture.opencv import bgr
+from edge.capture.paths import path_error
+from edge.config import Section
+from edge.errors import SourceError
+from edge.records import Frame, Image
+
+
+class Options(Section, frozen=True):
+    """``camera.options`` of pictures."""
+
+    loop: Annotated[bool, Meta(description="begin again after the last picture")] = False
+
+
+class PicturesSource:
+    """Pictures as frames, each marked as a cut, ``camera.fps`` of them a second. See `edge.capture.base.Source`."""
+
+    reopens: ClassVar[bool] = False
+    identity: str | None = None
+
+    def __init__(self, request: SourceRequest, *, paths: list[Path], loop: bool) -> None:
+        self.name, self.live = request.name, request.paced
+        self._paths, self._loop = paths, loop
+        self._pace = Pace(request)
+        self._interval_ns = round(1e9 / request.config.fps)
+        self._number = 0
+
+    @classmethod
+    def open(cls, request: SourceRequest) -> PicturesSource:
+        """Lists the pictures; reads none yet.
+
+        Raises:
+            SourceNotFoundError: no such file or folder.
+            SourcePermissionError: it may not be read.
+            SourceError: a folder without files.
+            ConfigError: an option that cannot be meant.
+        """
+        loop = request.options(Options).loop or request.loop
+        path = Path(request.target)
+        try:
+            path.stat()
+            paths = _files_in(path) if path.is_dir() else [path]
+        except OSError as error:
+            raise path_error(request.name, error) from None
+        if not paths:
+            raise SourceError(request.name, "there is no picture in this folder")
+        return cls(request, paths=paths, loop=loop)
+
+    def read(self) -> Frame | None:
+        """The next picture, (height, width, 3) uint8 BGR, turned as its EXIF says; None after the last one.
+
+        Raises:
+            SourceError: a file that is not a picture; the message names it.
+        """
+        if self._pace.closed or (self._number >= len(self._paths) and not self._loop):
+            return None
+        path = self._paths[self._number % len(self._paths)]
+        image = read_picture(path)
+        number, self._number = self._number, self._number + 1
+        stamp_ns = self._pace.stamp(number * self._interval_ns, interval_ns=self._interval_ns)
+        if stamp_ns is None:
+            return None
+        return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=str(path), cut=True)
+
+    def close(self) -> None:
+        """Ends a wait."""
+        self._pace.close()
+
+
+def read_picture(path: Path) -> Image:
+    """Reads a picture of any kind that OpenCV knows.
+
+    Returns:
+        (height, width, 3) uint8 BGR, turned as its EXIF says; grey is spread, alpha dropped, 16 bits cut to 8.
+
+    Raises:
+        SourceError: it cannot be read or is not a picture.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except OSError as error:
+        raise path_error(path, error) from None
+    except cv2.error:  # more pixels than OpenCV's bound
+        image = None
+    picture = bgr(image)
+    if picture is None:
+        raise SourceError(path, "not a picture that OpenCV can read" if data.size else "the file is empty")
+    return picture
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))

@@ -1,0 +1,105 @@
+"""How a source is written: one line of text to a kind and its target, and the same line without its secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from edge.errors import ConfigError
+
+PICTURE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".avif"}
+)
+NETWORK_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_KIND = re.compile(r"([a-z][a-z0-9_]*):(?!//)(.*)", re.DOTALL)
+_SECRET = re.compile(
+    r"""\b([\w-]*(?:pass(?:w(?:or)?d)?|pwd|pass?|pw|token|secret|key|auth|sig(?:nature)?))=("[^"]*"|'[^']*'|[^\s&;!]*)""",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """A source as written, taken apart.
+
+    Attributes:
+        kind: key of the table of sources.
+        target: device, address, pipeline or path; may hold credentials.
+        name: the text as written, credentials removed.
+    """
+
+    kind: str
+    target: str
+    name: str
+
+
+def parse_source(text: str, *, kinds: Collection[str], file: str = "configuration") -> SourceSpec:
+    """Takes a source apart; opens nothing, only looks whether a path is a folder.
+
+    Args:
+        text: camera number, ``/dev`` path, address, ``KIND:TARGET``, video, picture, folder or ``synthetic``.
+        kinds: keys of the table of sources.
+        file: the configuration file, for messages.
+
+    Raises:
+        ConfigError: empty, or an address of a scheme that is not read.
+    """
+    text = text.strip()
+    name = redact(text)
+    if not text:
+        raise ConfigError(file, "camera.source", f"'' is empty; allowed are {_allowed(kinds)}")
+    if text.isascii() and text.isdigit():
+        return SourceSpec("v4l2", f"/dev/video{int(text)}", name)
+    if text == "synthetic":
+        return SourceSpec("synthetic", "", name)
+    prefix = _KIND.fullmatch(text)
+    if prefix and prefix[1] in kinds:
+        return SourceSpec(prefix[1], prefix[2].strip(), name)
+    scheme = _SCHEME.match(text)
+    if scheme and scheme[1].lower() == "file":
+        return _path(unquote(urlsplit(text).path), name)
+    if scheme and scheme[1].lower() in NETWORK_SCHEMES:
+        return SourceSpec("network", text, name)
+    if scheme:
+        raise ConfigError(file, "camera.source", f"{name!r}: {scheme[1]}:// is unknown; allowed are {_allowed(kinds)}")
+    return _path(text, name)
+
+
+def redact(text: str) -> str:
+    """A source without its secrets, fit for messages, logs and payloads.
+
+    User and password are cut out of addresses, values of keys that sound like secrets are replaced, and the query of
+    an address goes altogether: cameras call their passwords all sorts of names there.
+    """
+    inside = r"." if _SCHEME.match(text) else r"\S"  # a pipeline has more words than one address
+    text = re.sub(rf"://({inside}*)", _redact_address, text, flags=re.DOTALL)
+    return _SECRET.sub(r"\1=…", text)
+
+
+def _redact_address(address: re.Match[str]) -> str:
+    before, at, after = address[1].rpartition("@")  # the last one: passwords hold unescaped @ and /
+    if "?" in before:  # either a ? in the password or an @ in the query
+        return "://…"
+    host, question, _ = after.partition("?")
+    return "://" + ("…@" if at else "") + host + ("?…" if question else "")
+
+
+def _path(text: str, name: str) -> SourceSpec:
+    path = Path(text).expanduser()
+    if path.is_relative_to("/dev"):
+        return SourceSpec("v4l2", str(path), name)
+    is_pictures = path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES
+    return SourceSpec("pictures" if is_pictures else "video", str(path), name)
+
+
+def _allowed(kinds: Collection[str]) -> str:
+    prefixes = ", ".join(f"{kind}:…" for kind in sorted(kinds))
+    return (
+        "a camera number, a /dev path, rtsp://, rtsps://, http:// or https://, a video, a picture, a folder of "
+        f"pictures, synthetic, or {prefixes}"
+    )
