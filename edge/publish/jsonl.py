@@ -182,7 +182,7 @@ class JsonlSink:
         """``write(2)`` that waits where standard output was left non-blocking by somebody."""
         poller = select.poll()
         poller.register(self._fd, select.POLLOUT)
-        while not os.get_blocking(self._fd) and not self._stopping and not poller.poll(1000):
+        while not os.get_blocking(self._fd) and not poller.poll(1000):
             pass
         return os.write(self._fd, data)
 

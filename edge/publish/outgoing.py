@@ -55,13 +55,12 @@ class RateLimit:
 class _StateKey:
     """What makes one state differ from another."""
 
-    camera: CameraState
     last_seq: int
     faces: tuple[tuple[str, str, Reason | None], ...] | None
     confidences: tuple[float, ...]
 
     def differs(self, other: _StateKey) -> bool:
-        if (self.camera, self.last_seq, self.faces) != (other.camera, other.last_seq, other.faces):
+        if (self.last_seq, self.faces) != (other.last_seq, other.faces):
             return True
         return any(abs(a - b) >= CONFIDENCE_STEP for a, b in zip(self.confidences, other.confidences, strict=True))
 
@@ -69,8 +68,8 @@ class _StateKey:
 class Outgoing:
     """Decides what is published, with which bytes, and how often. The daemon calls it and hands the messages to a sink.
 
-    The state is published when it changed: a face came or went, an emotion, a reason or the camera changed, an event
-    was made, or a confidence moved by `CONFIDENCE_STEP`; at most ``state_hz`` times a second, so `tick` is to be called
+    The state is published when it changed: a face came or went, an emotion or a reason changed, the camera went away,
+    an event was made, or a confidence moved by `CONFIDENCE_STEP`; at most ``state_hz`` times a second, so `tick` is to be called
     now and then. ``count`` and ``emotion`` go with it.
 
     Args:
@@ -172,7 +171,6 @@ class Outgoing:
     def _state_key(self) -> _StateKey:
         faces = self._faces or ()
         return _StateKey(
-            camera=self.camera_state,
             last_seq=self.last_seq,
             faces=None if self._faces is None else tuple((f.track.id, f.emotion, f.reason) for f in faces),
             confidences=tuple(face.confidence for face in faces),

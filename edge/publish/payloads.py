@@ -65,8 +65,8 @@ class Box(Payload, frozen=True, kw_only=True):
 class Extent(Payload, frozen=True, kw_only=True):
     """Size of the frame that boxes refer to, pixels."""
 
-    w: Count
-    h: Count
+    w: Annotated[Count, Meta(description="width")]
+    h: Annotated[Count, Meta(description="height")]
 
 
 class QualityPart(Payload, frozen=True, kw_only=True):
@@ -86,7 +86,7 @@ class EventPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="
     ts: CaptureTs
     frame_age_ms: Annotated[float, Meta(description="from capture to the making of this payload")]
     camera: CameraName
-    type: Literal["face_appeared", "emotion_changed", "face_left"]
+    type: Annotated[Literal["face_appeared", "emotion_changed", "face_left"], Meta(description="what happened")]
     mono_ms: CaptureMono
     clock_synced: ClockSynced
     track: TrackId
@@ -121,7 +121,7 @@ class HistoryEventPayload(EventPayload, frozen=True, kw_only=True):
 class GapPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="mien.gap/1"):
     """Events that had to be dropped: ``…/history``."""
 
-    type: Literal["gap"]
+    type: Annotated[Literal["gap"], Meta(description="tells a gap from an event")]
     boot_id: BootId
     from_seq: Seq
     to_seq: Annotated[Seq, Meta(description="the last one that was dropped")]
@@ -153,16 +153,16 @@ class StatePayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="
 class Latency(Payload, frozen=True, kw_only=True):
     """A distribution in milliseconds over the newest samples."""
 
-    p50: float
-    p95: float
-    p99: float
+    p50: Annotated[float, Meta(description="median")]
+    p95: Annotated[float, Meta(description="95th percentile")]
+    p99: Annotated[float, Meta(description="99th percentile")]
 
 
 class SinkPart(Payload, frozen=True, kw_only=True):
     """One way out."""
 
     status: Annotated[str, Meta(description="one or two words: connected, refused: …")]
-    counts: dict[str, int]
+    counts: Annotated[dict[str, int], Meta(description="queued now; sent, dropped and others since the start")]
 
 
 class HealthPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="mien.health/1"):
@@ -190,7 +190,7 @@ class HealthPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag=
 class ModelPart(Payload, frozen=True, kw_only=True):
     """A model in use."""
 
-    name: str
+    name: Annotated[str, Meta(description="of the bundle or file")]
     version: Annotated[str | None, Meta(description="null for a file without a bundle")]
     sha256: Annotated[str | None, Meta(description="of the model file")]
 
@@ -202,13 +202,13 @@ class DelegatePart(Payload, frozen=True, kw_only=True):
     requested: Annotated[str, Meta(description="as configured")]
     reason: Annotated[str | None, Meta(description="why it is not the one that was asked for, else null")]
     delegated_nodes: Annotated[Count, Meta(description="nodes of the graph that the delegate took over")]
-    total_nodes: Count
+    total_nodes: Annotated[Count, Meta(description="nodes of the graph")]
 
 
 class ParityPart(Payload, frozen=True, kw_only=True):
     """The golden samples on this machine: how far the model is from what it was when it was made."""
 
-    samples: Count
+    samples: Annotated[Count, Meta(description="golden samples replayed")]
     worst_steps: Annotated[float, Meta(description="largest difference in quantization steps")]
     max_steps: Annotated[float, Meta(description="what is allowed on this kind of kernel")]
     class_flips: Annotated[Count, Meta(description="samples with another top class")]
@@ -218,7 +218,7 @@ class CameraPart(Payload, frozen=True, kw_only=True):
     """The camera as configured; addresses without user, password and query."""
 
     name: CameraName
-    source: str
+    source: Annotated[str, Meta(description="where frames come from")]
     width: Annotated[int, Meta(description="asked of the camera, pixels")]
     height: Annotated[int, Meta(description="asked of the camera, pixels")]
     fps: Annotated[float, Meta(description="asked of the camera")]
