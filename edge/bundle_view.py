@@ -12,7 +12,7 @@ from rich.table import Table
 from edge.contract.bundle import find_bundle, installed_dir, load_bundle
 from edge.contract.manifest import AnyManifest, EmotionManifest
 from edge.errors import BundleError
-from edge.infer import open_interpreter, replay_golden
+from edge.infer import load_model
 
 
 def show_bundle(name_or_path: str, *, console: Console) -> None:
@@ -37,11 +37,11 @@ def verify_bundle(name_or_path: str, *, console: Console) -> None:
         BundleError: anything that does not verify.
     """
     bundle = load_bundle(find_bundle(name_or_path))
-    interpreter, _ = open_interpreter(bundle)
-    verdict = replay_golden(interpreter, bundle.golden, max_steps=bundle.manifest.golden.max_steps_xnnpack)
+    loaded = load_model(bundle)
+    interpreter = loaded.interpreter
     nodes = f"{interpreter.delegated_nodes} of {interpreter.total_nodes} nodes on {interpreter.delegate}"
     interpreter.close()
-    console.print(f"{bundle.manifest.full_name}: verified; {verdict}; {nodes}")
+    console.print(f"{bundle.manifest.full_name}: verified; {loaded.parity}; {nodes}")
 
 
 def install_bundle(path: Path, *, into: Path | None, console: Console) -> None:
@@ -56,7 +56,7 @@ def install_bundle(path: Path, *, into: Path | None, console: Console) -> None:
         BundleError: the bundle does not verify, or cannot be written.
     """
     bundle = load_bundle(find_bundle(str(path)))
-    open_interpreter(bundle)[0].close()
+    load_model(bundle).interpreter.close()
     folder = into or installed_dir()
     name, full_name = bundle.manifest.name, bundle.manifest.full_name
     target, link, partial = folder / full_name, folder / name, folder / f".{full_name}.partial"

@@ -30,6 +30,10 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Base of all sections: keyword-only, immutable, unknown keys refused."""
 
 
+class NoOptions(Section, frozen=True):
+    """For kinds that have no options of their own."""
+
+
 class CameraConfig(Section, frozen=True):
     """Where frames come from."""
 
@@ -226,7 +230,19 @@ def make_config(
     Raises:
         ConfigError: a key unknown or out of range.
     """
-    config = decode_options(dict(raw or {}), Config, file=file)
+    return override_config(decode_options(dict(raw or {}), Config, file=file), overrides or {})
+
+
+def override_config(config: Config, overrides: Mapping[str, str]) -> Config:
+    """A configuration with some keys replaced.
+
+    Args:
+        config: the configuration.
+        overrides: dotted key to value as written on the command line (``detect.score`` to ``0.02``).
+
+    Raises:
+        ConfigError: a key unknown or out of range.
+    """
     if not overrides:
         return config
     tree: dict[str, Any] = msgspec.to_builtins(config)

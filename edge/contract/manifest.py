@@ -167,10 +167,11 @@ class HeadScale(Strict, frozen=True):
 
 
 class DetectManifest(Manifest, frozen=True, tag="detect"):
-    """A YuNet face detector: one output (1, cells, 16), the cells of the first stride row by row, then the next stride's.
+    """A YuNet face detector: one output (1, cells, 16), the first stride's cells row by row, then the next stride's.
 
-    The channels are cls 1, obj 1, bbox 4, landmarks 10; ``heads[s][c]`` maps channel ``c`` of stride ``strides[s]`` from its
-    quantized range to the network's own values. The input has one black row on top and one black column on the left.
+    The channels are cls 1, obj 1, bbox 4, landmarks 10; ``heads[s][c]`` maps channel ``c`` of stride ``strides[s]``
+    from its quantized range to the network's own values. The input has one black row on top and one black column on
+    the left.
     """
 
     strides: tuple[int, ...]
@@ -230,7 +231,8 @@ def _check_detect(manifest: DetectManifest, file: str | Path) -> None:
         raise BundleError(file, f"outputs: {len(manifest.outputs)} of them; a detector has exactly 1")
     if not len(manifest.strides) == len(manifest.heads) > 0:
         raise BundleError(
-            file, f"strides, heads: {len(manifest.strides)} and {len(manifest.heads)} of them; as many of each are needed"
+            file,
+            f"strides, heads: {len(manifest.strides)} and {len(manifest.heads)} of them; as many of each are needed",
         )
     height, width = (side - 1 for side in manifest.input.shape[1:3])
     if manifest.input.colour != "bgr" or any(s < 1 or width % s or height % s for s in manifest.strides):
@@ -241,7 +243,9 @@ def _check_detect(manifest: DetectManifest, file: str | Path) -> None:
         )
     cells = sum((width // s) * (height // s) for s in manifest.strides)
     if manifest.outputs[0].shape != (1, cells, 16):
-        raise BundleError(file, f"outputs[0].shape: {manifest.outputs[0].shape}, the input and strides make {(1, cells, 16)}")
+        raise BundleError(
+            file, f"outputs[0].shape: {manifest.outputs[0].shape}, the input and strides make {(1, cells, 16)}"
+        )
     for index, head in enumerate(manifest.heads):
         if len(head) != 16:
             raise BundleError(file, f"heads[{index}]: {len(head)} channels; 16 are needed")

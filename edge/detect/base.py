@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from edge.records import Faces, Frame
+
+
+class Network(Protocol):
+    """A detector's loaded model, as `edge.infer` opens it."""
+
+    def run(self, pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.generic]]:
+        """Raw outputs for one (height, width, 3) uint8 picture."""
+        ...
+
+    def close(self) -> None:
+        """Frees the model."""
+        ...
 
 
 class FaceDetector(Protocol):

@@ -7,30 +7,19 @@ told apart by two integer comparisons; only the few that remain are ever turned 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from edge.config import DetectConfig, NoOptions, decode_options
 from edge.contract.bundle import Bundle
 from edge.contract.manifest import DetectManifest
 from edge.contract.preprocess import Letterbox, fit_letterbox, resize
+from edge.detect.base import Network
 from edge.records import NO_FACES, Faces, Floats, Frame, Image
 
 _CHANNELS = 16
 _CLASS, _OBJECTNESS = 0, 1
-
-
-class Network(Protocol):
-    """The loaded model, as `edge.infer` opens it."""
-
-    def run(self, pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.generic]]:
-        """Raw outputs for one (height, width, 3) uint8 picture."""
-        ...
-
-    def close(self) -> None:
-        """Frees the model."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +186,18 @@ class YuNetDetector:
     def detect(self, frame: Frame) -> Faces:
         """All faces of a frame; see `edge.detect.base.FaceDetector.detect`."""
         self._place(frame)
+        kept, bound_hit = self.search()
+        return _to_frame(kept, self._letterbox, bound_hit=bound_hit) if len(kept.scores) else NO_FACES
+
+    def search(self) -> tuple[Detections, bool]:
+        """The bare work on the picture that lies on the canvas: set, invoke, decode, suppress.
+
+        Returns:
+            The faces in canvas pixels, best first, and whether ``max_faces`` left any out.
+        """
         (cells,) = self._network.run(self._padded)
         detections = self._decoder.decode(cells[0])  # type: ignore[arg-type]
-        if not len(detections.scores):
-            return NO_FACES
-        kept, bound_hit = suppress(detections, iou=self._nms, limit=self._max_faces)
-        return _to_frame(kept, self._letterbox, bound_hit=bound_hit)
+        return suppress(detections, iou=self._nms, limit=self._max_faces)
 
     def close(self) -> None:
         """Frees the model."""
@@ -232,3 +227,13 @@ def _to_frame(detections: Detections, letterbox: Letterbox, *, bound_hit: bool) 
         landmarks=detections.landmarks / scale,
         bound_hit=bound_hit,
     )
+
+
+def make_detector(
+    config: DetectConfig, *, score: float, bundle: Bundle[DetectManifest] | None, network: Network | None
+) -> YuNetDetector:
+    """Makes the detector that `edge.detect.DETECTORS` calls ``yunet``; see `edge.detect.open_detector`."""
+    decode_options(config.options, NoOptions, file="configuration", key="detect.options")
+    assert bundle is not None
+    assert network is not None
+    return YuNetDetector(bundle, network, score=score, nms=config.nms, max_faces=config.max_faces)

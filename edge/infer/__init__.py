@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,18 +21,28 @@ log = logging.getLogger(__name__)
 DELEGATES: Final = ("xnnpack", *LIBRARIES)
 
 
-def open_interpreter(
-    bundle: Bundle[AnyManifest], *, delegate: str = "xnnpack", threads: int = 1
-) -> tuple[Interpreter, str | None]:
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that reproduced its golden samples on this machine.
+
+    Attributes:
+        interpreter: ready to run.
+        parity: how far it is from its samples.
+        fallback_reason: why the CPU runs it instead of the delegate that was asked for; None when it does not.
+    """
+
+    interpreter: Interpreter
+    parity: GoldenVerdict
+    fallback_reason: str | None = None
+
+
+def load_model(bundle: Bundle[AnyManifest], *, delegate: str = "xnnpack", threads: int = 1) -> LoadedModel:
     """Loads a bundle's model and replays its golden samples on the delegate in use.
 
     Args:
         bundle: a verified bundle.
-        delegate: one of `DELEGATES`.
+        delegate: one of `DELEGATES`; where it cannot be had, or fails the samples, the CPU is used.
         threads: of the CPU kernels.
-
-    Returns:
-        The interpreter, and why the CPU runs it instead of the delegate that was asked for (None when it does not).
 
     Raises:
         GoldenMismatchError: the model does not reproduce its samples on the CPU either.
@@ -43,13 +54,12 @@ def open_interpreter(
     reason = None
     if delegate != "xnnpack":
         try:
-            return _open_on_delegate(bundle, LIBRARIES[delegate], threads), None
+            return _load_on_delegate(bundle, LIBRARIES[delegate], threads)
         except (InferenceError, GoldenMismatchError, ValueError, OSError) as error:
             reason = f"{delegate}: {error}"
             log.warning("%s; the CPU is used", reason)
     interpreter = LitertInterpreter(bundle.model, manifest=bundle.manifest, threads=threads)
-    _demand_golden(interpreter, bundle)
-    return interpreter, reason
+    return LoadedModel(interpreter, _demand_golden(interpreter, bundle), reason)
 
 
 def replay_golden(interpreter: Interpreter, golden: Golden, *, max_steps: int) -> GoldenVerdict:
@@ -65,7 +75,7 @@ def replay_golden(interpreter: Interpreter, golden: Golden, *, max_steps: int) -
     return compare_golden(golden, measured, max_steps=max_steps)
 
 
-def _open_on_delegate(bundle: Bundle[AnyManifest], library: str, threads: int) -> Interpreter:
+def _load_on_delegate(bundle: Bundle[AnyManifest], library: str, threads: int) -> LoadedModel:
     reason = probe_delegate(library)
     if reason:
         raise InferenceError(reason)
@@ -76,13 +86,13 @@ def _open_on_delegate(bundle: Bundle[AnyManifest], library: str, threads: int) -
     )
     if not interpreter.delegated_nodes:
         raise InferenceError(f"{library} took none of the model's {interpreter.total_nodes} nodes")
-    _demand_golden(interpreter, bundle)
-    return interpreter
+    return LoadedModel(interpreter, _demand_golden(interpreter, bundle))
 
 
-def _demand_golden(interpreter: Interpreter, bundle: Bundle[AnyManifest]) -> None:
+def _demand_golden(interpreter: Interpreter, bundle: Bundle[AnyManifest]) -> GoldenVerdict:
     spec = bundle.manifest.golden
     max_steps = spec.max_steps_xnnpack if interpreter.delegate == "xnnpack" else spec.max_steps_other
     verdict = replay_golden(interpreter, bundle.golden, max_steps=max_steps)
     if not verdict.passed:
         raise GoldenMismatchError(bundle.path / spec.file, f"{verdict} (delegate {interpreter.delegate})")
+    return verdict

@@ -22,6 +22,7 @@ __all__ = [
     "Outgoing",
     "Sink",
     "Vitals",
+    "check_sinks",
     "make_message",
     "open_sinks",
     "schema_of",
@@ -29,6 +30,19 @@ __all__ = [
 
 SINKS: Final = {"mqtt": "edge.publish.mqtt:make_sink", "jsonl": "edge.publish.jsonl:make_sink"}
 """Name to a function that makes the sink out of the whole configuration."""
+
+
+def check_sinks(config: Config, *, file: str) -> tuple[str, ...]:
+    """Names of the configured sinks, each once.
+
+    Raises:
+        ConfigError: an unknown sink; the message lists the valid ones.
+    """
+    names = tuple(dict.fromkeys(config.publish.sinks))
+    for name in names:
+        if name not in SINKS:
+            raise ConfigError(file, "publish.sinks", f"{name!r} is unknown; there are {', '.join(SINKS)}")
+    return names
 
 
 def open_sinks(config: Config, *, file: str = "configuration") -> Fanout:
@@ -42,10 +56,7 @@ def open_sinks(config: Config, *, file: str = "configuration") -> Fanout:
         ConfigError: an unknown sink, or one that can never work as configured.
         PublishError: a sink that cannot be opened.
     """
-    names = tuple(dict.fromkeys(config.publish.sinks))
-    for name in names:
-        if name not in SINKS:
-            raise ConfigError(file, "publish.sinks", f"{name!r} is unknown; there are {', '.join(SINKS)}")
+    names = check_sinks(config, file=file)
     sinks = Fanout({name: load_entry(SINKS, name, what="sink")(config, file=file) for name in names})
     sinks.start()
     return sinks

@@ -1,0 +1,35 @@
+"""What the machine itself says: memory, temperature, name."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+
+def resident_bytes(pid: int | str = "self") -> int:
+    """Resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_temperature_c() -> float | None:
+    """Temperature of the hottest thermal zone in °C; None where there is no sensor."""
+    degrees = []
+    for zone in Path("/sys/class/thermal").glob("thermal_zone*/temp"):
+        try:
+            degrees.append(int(zone.read_text()) / 1000)
+        except (OSError, ValueError):
+            continue  # a zone that is switched off
+    return max(degrees, default=None)
+
+
+def machine_name() -> str:
+    """Board, or processor and number of cores, as a report names the machine."""
+    board = Path("/proc/device-tree/model")
+    if board.is_file():
+        return board.read_text().strip("\0\n")
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
+    return f"{platform.machine()}, {os.cpu_count()} cores"
