@@ -1,0 +1,210 @@
+"""The command ``mien``. Arguments and printing only; the work is done by the modules it calls."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edge import __version__
+from edge.entry import run_app
+from edge.errors import UsageError
+
+app = typer.Typer(
+    name="mien",
+    help="Every face in front of a camera, its expression read on the device, told over MQTT.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(help="Check, explain or print a configuration.", no_args_is_help=True)
+bundle_app = typer.Typer(help="Look at model bundles.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(bundle_app, name="bundle")
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="Configuration file (TOML).")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Overrides a key of the configuration.", metavar="KEY=VALUE")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mien {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Options of every command; ``--debug`` is read by `run_app`."""
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    source: Annotated[str | None, typer.Option(help="Another camera or file than the configuration's.")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+) -> None:
+    """The daemon: camera in, events out, until SIGTERM."""
+    from edge.config import load_config
+    from edge.daemon import run_daemon
+
+    overrides = {"camera.source": source} if source is not None else None
+    loaded = load_config(config, overrides=overrides)
+    raise typer.Exit(run_daemon(loaded, file=str(config), max_frames=max_frames))
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=0, help="How long; 0: until Ctrl-C.")] = 30,
+    camera: Annotated[str | None, typer.Option(help="A camera or video of yours instead of the pictures.")] = None,
+) -> None:
+    """Live faces, emotions and events on this terminal; no camera, broker or configuration needed."""
+    from edge.demo import run_demo
+
+    raise typer.Exit(run_demo(seconds=seconds, camera=camera))
+
+
+@app.command()
+def replay(
+    source: Annotated[
+        str, typer.Argument(help="A video, a picture or a folder of pictures.", metavar="VIDEO|FOLDER|PICTURE")
+    ],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="One JSON object a frame.", metavar="FILE.jsonl")
+    ] = None,
+    render_to: Annotated[
+        Path | None, typer.Option("--render", help="Draw what was found.", metavar="OUT.mp4|OUT.png|FOLDER")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file (TOML).")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Run every frame of a file through the pipeline, deterministically."""
+    from edge.replay import replay_files
+
+    replay_files(
+        source, config_file=config, overrides=parse_overrides(overrides), out=out_file, render_to=render_to, console=err
+    )
+
+
+@app.command()
+def bench(
+    source: Annotated[str | None, typer.Option(help="A video; otherwise composed pictures of people.")] = None,
+    loops: Annotated[int, typer.Option(min=1, max=1000, help="How often the source is run through.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable report on standard output.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Measure this machine: per-stage latency, overhead over the bare models, memory, start-up."""
+    from edge.bench import run_bench
+
+    run_bench(source, loops=loops, as_json=as_json, overrides=parse_overrides(overrides), out=out, err=err)
+
+
+@config_app.command("check")
+def config_check(file: Annotated[Path, typer.Argument(help="Configuration file (TOML).")]) -> None:
+    """Check a configuration without starting anything."""
+    from edge.config import load_config
+
+    config = load_config(file)
+
+    from edge.assemble import check_config
+
+    check_config(config, file=str(file))
+    out.print(f"{file}: good")
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the configuration's JSON Schema."""
+    schema(SchemaName.config)
+
+
+@config_app.command("example")
+def config_example() -> None:
+    """Print a complete, commented configuration."""
+    from edge.config_reference import make_example
+
+    print(make_example(), end="")
+
+
+@bundle_app.command("show")
+def bundle_show(bundle: Annotated[str, typer.Argument(help="A folder, or the name of a shipped bundle.")]) -> None:
+    """What a bundle says of itself."""
+    from edge.bundle_view import show_bundle
+
+    show_bundle(bundle, console=out)
+
+
+@bundle_app.command("verify")
+def bundle_verify(bundle: Annotated[str, typer.Argument(help="A folder, or the name of a shipped bundle.")]) -> None:
+    """Check a bundle's files and replay its golden samples on this machine."""
+    from edge.bundle_view import verify_bundle
+
+    verify_bundle(bundle, console=out)
+
+
+@bundle_app.command("install")
+def bundle_install(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    into: Annotated[
+        Path | None, typer.Option(help="Folder of installed bundles; default: this user's or the system's.")
+    ] = None,
+) -> None:
+    """Verify a bundle, copy it beside the installed ones and switch to it at once."""
+    from edge.bundle_view import install_bundle
+
+    install_bundle(bundle, into=into, console=out)
+
+
+class SchemaName(str, Enum):
+    """What `mien schema` can print."""
+
+    event = "event"
+    state = "state"
+    health = "health"
+    info = "info"
+    faces = "faces"
+    manifest = "manifest"
+    config = "config"
+
+
+@app.command()
+def schema(name: Annotated[SchemaName, typer.Argument(help="Which payload or file.")]) -> None:
+    """Print the JSON Schema of a payload, the manifest or the configuration."""
+    import json
+
+    from edge.schemas import make_schema
+
+    print(json.dumps(make_schema(name.value), indent=2))
+
+
+def parse_overrides(pairs: list[str] | None) -> dict[str, str]:
+    """``KEY=VALUE`` texts as a mapping.
+
+    Raises:
+        UsageError: a text without ``=``.
+    """
+    overrides = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set: {pair!r} is not KEY=VALUE")
+        overrides[key.strip()] = value.strip()
+    return overrides
+
+
+def main() -> None:
+    """Entry point of the command ``mien``."""
+    run_app(app, prog="mien")

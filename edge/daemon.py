@@ -1,0 +1,307 @@
+"""The service: owns the threads, the signals and the order of start and stop.
+
+capture thread: `Grabber` fills a `LatestSlot`. inference thread: slot → `Pipeline.step` → messages → sinks. main
+thread: signals, camera watch, watchdog. The sinks own their network threads. Everything that is published is sent by
+the inference thread, so that nothing is overtaken.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import FrameType
+
+from edge import __version__
+from edge.assemble import Assembly, assemble
+from edge.capture import is_camera, open_source, redact
+from edge.capture.base import Source
+from edge.capture.grabber import CameraState, Grabber, GrabberTimes
+from edge.config import Config
+from edge.contract.bundle import Bundle
+from edge.contract.manifest import AnyManifest
+from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, MienError
+from edge.metrics import Metrics
+from edge.notify import notify
+from edge.publish import Fanout, Message, Moment, Origin, Outgoing, Vitals, open_sinks
+from edge.publish.clock import read_moment
+from edge.publish.payloads import VERSIONS, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
+from edge.records import Frame
+from edge.slot import LatestSlot
+from edge.vitals import cpu_temperature_c, resident_bytes
+
+log = logging.getLogger(__name__)
+
+FLUSH_TIMEOUT_S = 1.5
+"""For the sinks at a stop; the whole stop stays below 3 s."""
+JOIN_TIMEOUT_S = 1.0
+TICK_S = 0.25
+"""How often the main thread looks at the camera and the watchdog, and the inference thread at the clock."""
+STATUS_TICKS = 8
+"""The line in ``systemctl status`` is renewed every so many ticks."""
+
+
+class Daemon:
+    """One camera's service; `run` is called once."""
+
+    def __init__(self, config: Config, *, file: str = "configuration", max_frames: int | None = None) -> None:
+        """Stores; `run` does the work.
+
+        Args:
+            config: the configuration.
+            file: where it comes from, named in errors.
+            max_frames: stop cleanly after so many inferred frames; None: run until told.
+        """
+        self._config = config
+        self._file = file
+        self._max_frames = max_frames
+        self._stopping = threading.Event()
+        self._failure: Exception | None = None
+        self._slot: LatestSlot[Frame] = LatestSlot()
+        self._camera_news: deque[CameraState] = deque()
+        self._metrics = Metrics()
+        self._started_ns = time.monotonic_ns()
+        self._inferred = 0
+        self._faces = 0
+        self._reported: tuple[int, int] = (self._started_ns, 0)
+
+    def stop(self) -> None:
+        """Asks `run` to end; from any thread."""
+        self._stopping.set()
+
+    def run(self) -> int:
+        """Runs until `stop`, SIGTERM, SIGINT, the end of a file, or a failure.
+
+        Returns:
+            The exit code.
+
+        Raises:
+            MienError: something that cannot work as configured.
+        """
+        config, file = self._config, self._file
+        has_camera = is_camera(config.camera, file=file)
+        if not has_camera:
+            self._open_source(None).close()  # a file that cannot be read is an error before anything is announced
+        assembly = assemble(config, frame_wh=(config.camera.width, config.camera.height), metrics=self._metrics)
+        outgoing = Outgoing(
+            config.publish, origin=_origin(assembly, config), max_frame_age_ms=config.camera.max_frame_age_ms
+        )
+        grabber = Grabber(
+            self._open_source,
+            self._slot,
+            clock=time.monotonic_ns,
+            reopens=has_camera,
+            on_state=lambda state, _detail: self._camera_news.append(state),
+            times=GrabberTimes.of(config.camera),
+        )
+        sinks = open_sinks(config, file=file)
+        try:
+            _send(sinks, outgoing.start(_info(assembly, config, outgoing.origin), moment=read_moment()))
+            self._work(assembly, outgoing, sinks, grabber)
+        finally:
+            sinks.stop(timeout_s=FLUSH_TIMEOUT_S)
+            assembly.pipeline.close()
+        return self._exit_code()
+
+    def _exit_code(self) -> int:
+        if self._failure is None:
+            return EXIT_CLEAN
+        if isinstance(self._failure, MienError):
+            log.error("%s", self._failure)
+            return self._failure.exit_code
+        log.error("a worker failed", exc_info=self._failure)
+        return EXIT_RUNTIME
+
+    def _open_source(self, identity: str | None) -> Source:
+        camera = self._config.camera
+        return open_source(camera, clock=time.monotonic_ns, paced=True, identity=identity, file=self._file)
+
+    def _work(self, assembly: Assembly, outgoing: Outgoing, sinks: Fanout, grabber: Grabber) -> None:
+        """Starts the threads, watches them, ends them: camera first, then what was seen, then the network."""
+        inference = threading.Thread(
+            target=self._guarded, args=(lambda: self._infer(assembly, outgoing, sinks, grabber),), name="inference"
+        )
+        inference.start()
+        self._start_capture(grabber)
+        try:
+            self._watch(grabber, sinks, inference)
+        finally:
+            notify(STOPPING=1, STATUS="stopping")
+            self._stopping.set()
+            grabber.stop()
+            inference.join(JOIN_TIMEOUT_S)
+
+    def _start_capture(self, grabber: Grabber) -> None:
+        # A daemon thread: a driver that never returns must not keep the process alive.
+        threading.Thread(target=self._guarded, args=(grabber.run,), name="capture", daemon=True).start()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """The one place that catches everything: a worker that raises stops the process; systemd starts it again."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001
+            self._failure = self._failure or error
+            self._stopping.set()
+
+    def _watch(self, grabber: Grabber, sinks: Fanout, inference: threading.Thread) -> None:
+        """The main thread's loop: camera, watchdog, readiness, status."""
+        seen: tuple[int, int] = (0, 0)
+        ready, ticks = False, 0
+        while not self._stopping.wait(TICK_S) and inference.is_alive():
+            if grabber.check(time.monotonic_ns()):
+                self._start_capture(grabber)
+            is_waiting = grabber.state is CameraState.LOST
+            progress = (self._inferred, grabber.progress_ns if is_waiting else 0)
+            if progress != seen:
+                seen = progress
+                notify(WATCHDOG=1)
+            if not ready and (self._inferred or is_waiting):
+                ready = True
+                notify(READY=1, STATUS=self._status(grabber, sinks))
+                since_start = (time.monotonic_ns() - self._started_ns) / 1e9
+                log.info("ready after %.2f s, camera %s", since_start, grabber.state.value)
+            ticks += 1
+            if ready and ticks % STATUS_TICKS == 0:
+                notify(STATUS=self._status(grabber, sinks))
+
+    def _infer(self, assembly: Assembly, outgoing: Outgoing, sinks: Fanout, grabber: Grabber) -> None:
+        """The inference thread: frames in, messages out, until the slot is closed and empty."""
+        max_age_ms = self._config.camera.max_frame_age_ms
+        while self._max_frames is None or self._inferred < self._max_frames:
+            frame = self._slot.get(TICK_S)
+            self._tell_camera(assembly, outgoing, sinks)
+            moment = read_moment()
+            if self._inferred and outgoing.is_health_due(moment=moment):
+                _send(sinks, outgoing.health(self._vitals(moment, grabber, sinks), moment=moment))
+            if frame is None:
+                if self._slot.closed:
+                    break
+                _send(sinks, outgoing.tick(moment=moment))
+            elif moment.age_ms(frame.timestamp_ns) > max_age_ms:
+                self._metrics.counts["too_old"] += 1
+            else:
+                self._infer_frame(frame, assembly, outgoing, sinks)
+        events = assembly.pipeline.end_all("stopped", time.monotonic_ns())
+        _send(sinks, outgoing.stop(moment=read_moment(), events=events))
+        self._stopping.set()
+
+    def _infer_frame(self, frame: Frame, assembly: Assembly, outgoing: Outgoing, sinks: Fanout) -> None:
+        step = assembly.pipeline.step(frame)
+        moment = read_moment()
+        _send(sinks, outgoing.step(step, moment=moment))
+        self._metrics.record("frame_age", moment.now_ns - frame.timestamp_ns)
+        self._faces = len(step.faces)
+        self._inferred += 1
+
+    def _tell_camera(self, assembly: Assembly, outgoing: Outgoing, sinks: Fanout) -> None:
+        """Tells what the capture thread found out about the camera; a lost one ends every track."""
+        while self._camera_news:
+            state = self._camera_news.popleft()
+            is_lost = state is CameraState.LOST
+            events = assembly.pipeline.end_all("camera_lost", time.monotonic_ns()) if is_lost else ()
+            _send(sinks, outgoing.camera(state.value, moment=read_moment(), events=events))
+
+    def _vitals(self, moment: Moment, grabber: Grabber, sinks: Fanout) -> Vitals:
+        since_ns, before = self._reported
+        self._reported = (moment.now_ns, self._inferred)
+        stages = self._metrics.percentiles()
+        return Vitals(
+            uptime_s=(moment.now_ns - self._started_ns) / 1e9,
+            fps=(self._inferred - before) / max((moment.now_ns - since_ns) / 1e9, 1e-3),
+            frame_age=stages.pop("frame_age", None),
+            stages=stages,
+            drops=self._slot.dropped,
+            reconnects=grabber.reconnects,
+            counts=dict(self._metrics.counts) | {"corrupt": grabber.corrupt, "hung": grabber.hung},
+            sinks=sinks.report(),
+            temperature_c=cpu_temperature_c(),
+            rss_bytes=resident_bytes(),
+        )
+
+    def _status(self, grabber: Grabber, sinks: Fanout) -> str:
+        """One line for ``systemctl status``."""
+        stages = self._metrics.percentiles()
+        age = f"{stages['frame_age'].p50_ms:.0f} ms old" if "frame_age" in stages else "no frame yet"
+        return f"camera {grabber.state.value}, {self._inferred} frames, {age}, {self._faces} faces, {sinks.status()}"
+
+
+def run_daemon(config: Config, *, file: str, max_frames: int | None) -> int:
+    """`mien run`: the daemon with its signals and its log on standard error.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        MienError: something that cannot work as configured.
+    """
+    logging.basicConfig(level=config.log.level.upper(), format="%(levelname)s %(name)s: %(message)s", force=True)
+    daemon = Daemon(config, file=file, max_frames=max_frames)
+
+    def stop(number: int, _: FrameType | None) -> None:
+        log.info("%s: stopping", signal.Signals(number).name)
+        daemon.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return daemon.run()
+
+
+def _send(sinks: Fanout, messages: list[Message]) -> None:
+    for message in messages:
+        sinks.send(message)
+
+
+def _origin(assembly: Assembly, config: Config) -> Origin:
+    manifest = assembly.emotion_bundle.manifest
+    return Origin(
+        boot_id=secrets.token_hex(4),
+        camera=config.camera.name,
+        labels=manifest.labels,
+        model=manifest.full_name,
+        delegate=assembly.emotion.interpreter.delegate,
+    )
+
+
+def _info(assembly: Assembly, config: Config, origin: Origin) -> InfoPayload:
+    """What runs here, for ``…/info``."""
+    moment, emotion, camera = read_moment(), assembly.emotion, config.camera
+    parity = ParityPart(
+        samples=assembly.emotion_bundle.manifest.golden.count,
+        worst_steps=emotion.parity.worst_steps,
+        max_steps=emotion.parity.max_steps,
+        class_flips=emotion.parity.class_flips,
+    )
+    delegate = DelegatePart(
+        name=emotion.interpreter.delegate,
+        requested=config.emotion.delegate,
+        reason=emotion.fallback_reason,
+        delegated_nodes=emotion.interpreter.delegated_nodes,
+        total_nodes=emotion.interpreter.total_nodes,
+    )
+    camera_part = CameraPart(
+        name=camera.name, source=redact(camera.source), width=camera.width, height=camera.height, fps=camera.fps
+    )
+    own_file = ModelPart(name=config.detect.detector, version=None, sha256=None)
+    return InfoPayload(
+        boot_id=origin.boot_id,
+        previous=None,
+        ts=moment.utc(moment.now_ns),
+        clock_synced=moment.clock_synced,
+        version=__version__,
+        schemas=dict(VERSIONS),
+        camera=camera_part,
+        model=_model_part(assembly.emotion_bundle),
+        labels=list(origin.labels),
+        detector=_model_part(assembly.detector_bundle) if assembly.detector_bundle else own_file,
+        delegate=delegate,
+        parity=parity,
+    )
+
+
+def _model_part(bundle: Bundle[AnyManifest]) -> ModelPart:
+    manifest = bundle.manifest
+    return ModelPart(name=manifest.name, version=manifest.version, sha256=manifest.model.sha256)
