@@ -142,7 +142,8 @@ class _Child:
     """The pipeline's process: pictures through a pipe of their own, its messages through another."""
 
     def __init__(self, arguments: list[str]) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held by a read
+        self._descriptors = threading.Lock()  # held while they are closed, or written to from outside of a read
         self.closed = False
         self._messages = bytearray()
         pictures, pictures_in = os.pipe()
@@ -186,7 +187,7 @@ class _Child:
                     self._listen()
                 if self._pictures in ready:
                     got = os.readv(self._pictures, [view[done:]])
-                    if got == 0:
+                    if got == 0 and not self.closed:
                         raise EOFError(self._last_words())
                     done += got
         if self.closed:
@@ -200,7 +201,9 @@ class _Child:
             return
         self.closed = True
         self._process.kill()
-        os.write(self._wake_in, b"x")
+        with self._descriptors:
+            if self._pictures >= 0:
+                os.write(self._wake_in, b"x")
         self._free()
 
     def _free(self) -> None:
@@ -208,12 +211,14 @@ class _Child:
             return
         try:
             if self._pictures >= 0:
-                self._process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel; reaped later
+                    self._process.wait(timeout=_LAST_WORDS_S)
                 assert self._process.stdout is not None
                 self._process.stdout.close()
-                for descriptor in (self._pictures, self._wake, self._wake_in):
-                    os.close(descriptor)
-                self._pictures = -1
+                with self._descriptors:
+                    for descriptor in (self._pictures, self._wake, self._wake_in):
+                        os.close(descriptor)
+                    self._pictures = -1
         finally:
             self._lock.release()
 
