@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -51,8 +52,8 @@ def parse_source(text: str, *, kinds: Collection[str], file: str = "configuratio
     """
     text = text.strip()
     name = redact(text)
-    if not text:
-        raise ConfigError(file, "camera.source", f"'' is empty; allowed are {_allowed(kinds)}")
+    if not text or "\0" in text:
+        raise ConfigError(file, "camera.source", f"{name!r} names nothing; allowed are {_allowed(kinds)}")
     if text.isascii() and text.isdigit():
         return SourceSpec("v4l2", f"/dev/video{int(text)}", name)
     if text == "synthetic":
@@ -90,10 +91,10 @@ def _redact_address(address: re.Match[str]) -> str:
 
 
 def _path(text: str, name: str) -> SourceSpec:
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises where there is no such user
     if path.is_relative_to("/dev"):
         return SourceSpec("v4l2", str(path), name)
-    is_pictures = path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES
+    is_pictures = os.path.isdir(path) or path.suffix.lower() in PICTURE_SUFFIXES  # noqa: PTH112 - nor does this
     return SourceSpec("pictures" if is_pictures else "video", str(path), name)
 
 

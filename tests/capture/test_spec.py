@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.capture import SOURCES, is_camera, parse_source, redact
@@ -59,6 +59,9 @@ def test_what_cannot_be_a_source_says_what_can(text: str) -> None:
 
 
 @given(st.text())
+@example("~0")
+@example("a\0b")
+@example(5000 * "a")
 def test_every_text_is_a_source_of_a_known_kind_or_a_configuration_error(text: str) -> None:
     with contextlib.suppress(ConfigError):
         assert parse_source(text, kinds=SOURCES).kind in SOURCES

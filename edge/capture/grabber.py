@@ -1,0 +1,339 @@
+"""Reads a source into the slot of the newest frame, and brings a lost camera back."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from edge.capture.base import Clock, Source
+from edge.config import CameraConfig
+from edge.errors import SourceError
+from edge.records import Frame
+from edge.slot import LatestSlot
+
+_log = logging.getLogger(__name__)
+
+_OPENING, _READING, _CLOSING = "while opening", "in a read", "while closing"
+
+_SLICE_S = 1.0
+"""A long wait is cut into pieces of this length, so that it counts as progress."""
+
+
+class CameraState(str, Enum):
+    """What is known about the camera."""
+
+    OPENING = "opening"
+    LIVE = "live"
+    STALE = "stale"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class GrabberTimes:
+    """Bounds of the grabber.
+
+    Attributes:
+        stale_after_ns: without a frame for so long the camera is stale.
+        frozen_after_ns: a camera's read that takes so long never returns.
+        open_within_ns: opening a camera that takes so long never returns.
+        settled_after_ns: frames for so long make earlier failures forgotten.
+        backoff_base_s: bound of the first wait before a camera is opened again; doubled with every failure.
+        backoff_max_s: bound of all waits.
+        max_hanging: readers stuck in a driver that are put up with; one more is an error.
+    """
+
+    stale_after_ns: int = 2_000_000_000
+    frozen_after_ns: int = 6_000_000_000
+    open_within_ns: int = 30_000_000_000
+    settled_after_ns: int = 10_000_000_000
+    backoff_base_s: float = 0.5
+    backoff_max_s: float = 30.0
+    max_hanging: int = 3
+
+    @classmethod
+    def of(cls, config: CameraConfig) -> GrabberTimes:
+        """The bounds that fit a camera: a slow rate or a long ``stale_after_ms`` moves the others."""
+        stale_ns = round(config.stale_after_ms * 1e6)
+        return cls(stale_after_ns=stale_ns, frozen_after_ns=max(5_000_000_000, 3 * stale_ns, round(5e9 / config.fps)))
+
+
+@dataclass(slots=True, eq=False)
+class _Reader:
+    """One thread inside `Grabber.run`.
+
+    Attributes:
+        source: what it reads, None while there is none.
+        busy_since_ns: when the call into the driver began that it is in; None outside.
+        doing: what that call does, for messages.
+        waiting: whether it waits for a free place in the slot.
+        released: its camera was taken from it; it ends when it comes back.
+        finished: it came back.
+    """
+
+    source: Source | None = None
+    busy_since_ns: int | None = None
+    doing: str = ""
+    waiting: bool = False
+    released: bool = False
+    finished: bool = False
+
+
+class Grabber:
+    """Reads a source into a `LatestSlot`; has no thread of its own.
+
+    One thread calls `run`, another calls `check` a few times a second. Live sources drop what is not taken in time;
+    others wait for a free place. At the end of a file ``ended`` is True and the slot is closed.
+
+    Attributes:
+        state: the camera's state.
+        detail: why it is so; empty where there is nothing to say.
+        frames: frames delivered so far.
+        corrupt: frames without a picture in them, left out.
+        reconnects: how often a lost camera came back.
+        hung: how often a reader was left behind in a driver.
+        progress_ns: when the grabber last did something: a frame, an attempt to open, a slice of a wait.
+        ended: the source came to its end.
+    """
+
+    def __init__(
+        self,
+        open_source: Callable[[str | None], Source],
+        slot: LatestSlot[Frame],
+        *,
+        clock: Clock,
+        reopens: bool,
+        on_state: Callable[[CameraState, str], None] = lambda _state, _detail: None,
+        drop: bool | None = None,
+        times: GrabberTimes | None = None,
+        uniform: Callable[[], float] = random.random,
+        wait: Callable[[float], object] | None = None,
+    ) -> None:
+        """Stores what it needs; nothing is opened yet.
+
+        Args:
+            open_source: opens the source; given the identity that an earlier one had, None at first.
+            slot: takes the frames.
+            clock: monotonic nanoseconds.
+            reopens: True for cameras (`edge.capture.is_camera`): failing to open is a state. False for files: it is
+                an error.
+            on_state: told every new state with its reason, in order, by the thread that found out; must not call back.
+            drop: whether frames that are not taken in time are dropped; None as the source is: live ones do.
+            times: bounds.
+            uniform: numbers in 0..1, for the jitter of the waits.
+            wait: waits for so many seconds, less when `stop` is called; None is the real thing.
+        """
+        self._open_source, self._slot, self._clock = open_source, slot, clock
+        self._reopens, self._on_state, self._drop = reopens, on_state, drop
+        self._times, self._uniform = times or GrabberTimes(), uniform
+        self._stopped = threading.Event()
+        self._wait = wait or self._stopped.wait
+        self._lock = threading.RLock()
+        self._reader: _Reader | None = None
+        self._hanging: list[_Reader] = []
+        self._identity: str | None = None
+        self._failures = 0
+        self._next_number = 0
+        self._session_ns = 0
+        self._last_frame_ns = 0
+        self._told: tuple[CameraState, str] | None = None
+        self.state, self.detail = CameraState.OPENING, ""
+        self.frames = self.corrupt = self.reconnects = self.hung = 0
+        self.progress_ns = clock()
+        self.ended = False
+
+    def run(self) -> None:
+        """Reads until the source ends, `stop`, `pause`, or `check` gave this thread's camera to a fresh one.
+
+        Raises:
+            SourceError: a file that cannot be read.
+            ConfigError: the source or its options cannot be meant.
+            MissingDependencyError: the source needs a package that is not installed.
+        """
+        reader = _Reader()
+        with self._lock:
+            if self._reader is not None:
+                raise RuntimeError("a reader is running already")
+            self._reader = reader
+            if self.state is CameraState.OPENING:
+                self._tell(CameraState.OPENING, "")
+        try:
+            while self._is_active(reader) and not self._serve(reader):
+                self._back_off(reader)
+        finally:
+            with self._lock:
+                reader.finished = True
+                if self._reader is reader:
+                    self._reader = None
+                    self._slot.close()
+
+    def check(self, now_ns: int) -> bool:
+        """Looks whether frames still come; call it a few times a second.
+
+        Returns:
+            True when the camera was taken from a reader that hangs in the driver: the caller starts a fresh thread
+            in `run`. The old one ends by itself should the driver ever let it go.
+
+        Raises:
+            SourceError: too many readers hang; only a new process can help.
+        """
+        with self._lock:
+            reader = self._reader
+            if reader is None or self._stopped.is_set():
+                return False
+            if self._reopens and self._hangs(reader, now_ns):
+                self._tell(CameraState.LOST, f"the driver hangs {reader.doing}")
+                self._failures += 1
+                self.hung += 1
+                self.progress_ns = now_ns
+                self._hanging = [*(stuck for stuck in self._hanging if not stuck.finished), reader]
+                self._release(reader)
+                if len(self._hanging) > self._times.max_hanging:
+                    raise SourceError("camera", f"{len(self._hanging)} readers hang in the driver")
+                return True
+            silent_ns = now_ns - self._last_frame_ns
+            if self.state is CameraState.LIVE and silent_ns > self._times.stale_after_ns and not reader.waiting:
+                self._tell(CameraState.STALE, f"no frame for {silent_ns / 1e9:.1f} s")
+            return False
+
+    def stop(self) -> None:
+        """Ends `run` and closes the slot; what lies in it can still be taken. From any thread, any number of times."""
+        self._stopped.set()
+        self._slot.close()
+        with self._lock:
+            source = self._reader.source if self._reader else None
+        if source is not None:
+            source.close()
+
+    def pause(self) -> None:
+        """Closes the camera and ends `run`, but leaves the slot open: a later `run` goes on."""
+        with self._lock:
+            if self._reader is not None:
+                self._release(self._reader)
+            self._failures = 0
+            self._tell(CameraState.OPENING, "paused")
+
+    def _serve(self, reader: _Reader) -> bool:
+        """Opens the source and reads it; True when there is nothing more to do, False when it was lost."""
+        try:
+            source = self._open(reader)
+            if source is None:
+                return True
+            try:
+                return self._read_frames(reader, source)
+            finally:
+                self._enter_driver(reader, _CLOSING)
+                source.close()
+                reader.busy_since_ns = None
+        except SourceError as error:
+            if not self._reopens:
+                raise
+            with self._lock:
+                reader.source, reader.busy_since_ns = None, None
+                if self._is_active(reader):
+                    self._failures += 1
+                    self._tell(CameraState.LOST, error.problem)
+            return False
+
+    def _open(self, reader: _Reader) -> Source | None:
+        """Opens the source; None when the camera was taken from this reader meanwhile."""
+        self._enter_driver(reader, _OPENING)
+        source = self._open_source(self._identity)
+        with self._lock:
+            reader.busy_since_ns = None
+            if self._is_active(reader):
+                reader.source = source
+                self._identity = source.identity or self._identity
+                self._session_ns = self._clock()
+                return source
+        source.close()
+        return None
+
+    def _read_frames(self, reader: _Reader, source: Source) -> bool:
+        drop = source.live if self._drop is None else self._drop
+        base, is_first = self._next_number, True
+        while self._is_active(reader):
+            self._enter_driver(reader, _READING)
+            frame = source.read()
+            reader.busy_since_ns = None
+            if not self._is_active(reader):
+                break
+            if frame is None:
+                self.ended = True
+                return True
+            if not _has_picture(frame):
+                self.corrupt += 1
+                continue
+            if base:  # a later session of the same camera: numbers go on, and nothing continues what was before
+                frame = replace(frame, number=base + frame.number, cut=frame.cut or is_first)
+            is_first = False
+            self._deliver(reader, frame, drop=drop)
+        return True
+
+    def _deliver(self, reader: _Reader, frame: Frame, *, drop: bool) -> None:
+        with self._lock:
+            if not self._is_active(reader):
+                return
+            now_ns = self._clock()
+            self.frames += 1
+            self._next_number = frame.number + 1
+            self.progress_ns = self._last_frame_ns = now_ns
+            if now_ns - self._session_ns > self._times.settled_after_ns:
+                self._failures = 0
+            self.reconnects += self.state is CameraState.LOST
+            self._tell(CameraState.LIVE, "")
+        if drop:
+            self._slot.put(frame)
+            return
+        reader.waiting = True
+        while not self._slot.put_wait(frame, timeout_s=_SLICE_S) and self._is_active(reader):
+            self.progress_ns = self._clock()
+        reader.waiting = False
+        self._last_frame_ns = self._clock()
+
+    def _back_off(self, reader: _Reader) -> None:
+        """Waits before the next attempt: full jitter, so that cameras of one hub do not all try at once."""
+        exponent = min(self._failures - 1, 16)
+        rest_s = self._uniform() * min(self._times.backoff_max_s, self._times.backoff_base_s * 2**exponent)
+        while rest_s > 0 and self._is_active(reader):
+            self._wait(min(rest_s, _SLICE_S))
+            rest_s -= _SLICE_S
+            self.progress_ns = self._clock()
+
+    def _enter_driver(self, reader: _Reader, doing: str) -> None:
+        with self._lock:
+            now_ns = self._clock()
+            reader.doing, reader.busy_since_ns = doing, now_ns
+            if doing is _OPENING:
+                self.progress_ns = now_ns
+
+    def _hangs(self, reader: _Reader, now_ns: int) -> bool:
+        bound_ns = self._times.open_within_ns if reader.doing is _OPENING else self._times.frozen_after_ns
+        return reader.busy_since_ns is not None and now_ns - reader.busy_since_ns > bound_ns
+
+    def _is_active(self, reader: _Reader) -> bool:
+        return not reader.released and not self._stopped.is_set()
+
+    def _release(self, reader: _Reader) -> None:
+        """Takes the camera from a reader; with the lock held."""
+        reader.released = True
+        self._reader = None
+        if reader.source is not None:
+            reader.source.close()
+
+    def _tell(self, state: CameraState, detail: str) -> None:
+        """Notes and reports a state that is new, or whose reason is; with the lock held."""
+        if (state, detail) == self._told:
+            return
+        self._told = self.state, self.detail = state, detail
+        _log.info("camera %s%s", state.value, f": {detail}" if detail else "")
+        self._on_state(state, detail)
+
+
+def _has_picture(frame: Frame) -> bool:
+    """Whether there is a picture in a frame; drivers hand over empty ones."""
+    image: object = frame.image
+    return getattr(image, "ndim", 0) == 3 and getattr(image, "size", 0) > 0

@@ -1,0 +1,109 @@
+"""Cameras on the network: RTSP, MJPEG over HTTP and whatever else OpenCV's FFmpeg reads."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
+
+import cv2
+from msgspec import Meta
+
+from edge.capture.base import SourceRequest
+from edge.capture.opencv import OpencvCapture
+from edge.config import Section
+from edge.errors import ConfigError, SourceError, SourceLostError, SourceNotFoundError
+from edge.records import Frame
+
+PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+CORRUPT_BOUND = 60
+"""Frames in a row that cannot be decoded before the stream counts as lost: two key frame distances or so."""
+
+
+class Options(Section, frozen=True):
+    """``camera.options`` of a network camera."""
+
+    open_timeout_s: Annotated[float, Meta(ge=0.5, le=60, description="to connect and find the video")] = 10
+    read_timeout_s: Annotated[float, Meta(ge=0.5, le=60, description="without a frame the camera is lost")] = 5
+    transport: Annotated[Literal["tcp", "udp"], Meta(description="of RTSP's pictures")] = "tcp"
+
+
+class NetworkSource:
+    """A network camera. Frames are stamped when they arrive. See `edge.capture.base.Source`."""
+
+    reopens: ClassVar[bool] = True
+    identity: str | None = None
+
+    def __init__(self, request: SourceRequest, *, capture: OpencvCapture, read_timeout_s: float) -> None:
+        self.name, self.live = request.name, True
+        self._capture, self._clock, self._read_timeout_s = capture, request.clock, read_timeout_s
+        self._number = 0
+
+    @classmethod
+    def open(cls, request: SourceRequest) -> NetworkSource:
+        """Connects.
+
+        Raises:
+            SourceNotFoundError: no such host, or nothing listens there.
+            SourceError: somebody answers, but with no video.
+            ConfigError: an address or option that cannot be meant.
+        """
+        options = request.options(Options)
+        _check_reachable(request, timeout_s=options.open_timeout_s)
+        # Read by OpenCV at every opening, and there is one camera in a process.
+        os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"rtsp_transport;{options.transport}|fflags;nobuffer"
+        timeouts = (
+            *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(options.open_timeout_s * 1000)),
+            *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(options.read_timeout_s * 1000)),
+        )
+        try:
+            capture = OpencvCapture.open(request.target, backend=cv2.CAP_FFMPEG, parameters=timeouts)
+        finally:
+            del os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"]
+        if capture is None:
+            raise SourceError(request.name, "the host answers, but sends no video: wrong path, password or codec")
+        return cls(request, capture=capture, read_timeout_s=options.read_timeout_s)
+
+    def read(self) -> Frame | None:
+        """The next frame, its picture (height, width, 3) uint8 BGR.
+
+        Raises:
+            SourceLostError: the stream ended, the time ran out or nothing can be decoded.
+        """
+        for _ in range(CORRUPT_BOUND):
+            if not self._capture.grab():
+                if self._capture.closed:
+                    return None
+                raise SourceLostError(self.name, f"the stream ended or sent nothing for {self._read_timeout_s:g} s")
+            stamp_ns = self._clock()
+            image = self._capture.retrieve()
+            number, self._number = self._number, self._number + 1
+            if image is not None:
+                return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=self.name)
+        raise SourceLostError(self.name, f"{CORRUPT_BOUND} frames in a row cannot be decoded")
+
+    def close(self) -> None:
+        """Disconnects; a read that is under way does so when it returns."""
+        self._capture.close()
+
+
+def _check_reachable(request: SourceRequest, *, timeout_s: float) -> None:
+    """Connects once by hand, because FFmpeg's reason for failing does not come through OpenCV."""
+    try:
+        address = urlsplit(request.target)
+        host, port = address.hostname, address.port or PORTS.get(address.scheme.lower())
+    except ValueError as error:
+        raise ConfigError(request.file, "camera.source", f"{request.name!r}: not an address: {error}") from None
+    if port is None:
+        return  # connectionless, or a protocol whose port only FFmpeg knows
+    if not host:
+        raise ConfigError(request.file, "camera.source", f"{request.name!r}: no host in the address")
+    try:
+        socket.create_connection((host, port), timeout=timeout_s).close()
+    except TimeoutError:
+        raise SourceNotFoundError(request.name, f"no answer from {host}:{port} within {timeout_s:g} s") from None
+    except socket.gaierror as error:
+        raise SourceNotFoundError(request.name, f"{host}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        raise SourceNotFoundError(request.name, f"{host}:{port}: {getattr(error, 'strerror', '') or error}") from None
