@@ -12,6 +12,7 @@ from msgspec import Meta
 from edge.capture.base import Pace, SourceRequest
 from edge.capture.opencv import bgr
 from edge.capture.paths import path_error
+from edge.capture.spec import PICTURE_SUFFIXES
 from edge.config import Section
 from edge.errors import SourceError
 from edge.records import Frame, Image
@@ -101,4 +102,6 @@ def read_picture(path: Path) -> Image:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    """Files named like pictures, sorted; notes, labels and hidden files beside them are nobody's mistake."""
+    entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    return sorted(entry for entry in entries if entry.suffix.lower() in PICTURE_SUFFIXES and entry.is_file())

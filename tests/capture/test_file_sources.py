@@ -209,12 +209,21 @@ def test_a_folder_is_read_in_the_order_of_names_each_picture_a_cut(tmp_path: Pat
 
 def test_a_file_among_pictures_that_is_none_is_named(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
-    (tmp_path / "b.txt").write_text("hello")
+    (tmp_path / "b.jpg").write_text("hello")
     source = open_(tmp_path)
     assert source.read() is not None
 
-    with pytest.raises(SourceError, match=r"b\.txt: not a picture"):
+    with pytest.raises(SourceError, match=r"b\.jpg: not a picture"):
         source.read()
+
+
+def test_labels_and_notes_beside_the_pictures_are_passed_over(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "scenes.json").write_text("[]")
+    (tmp_path / "README.md").write_text("notes")
+    source = open_(tmp_path)
+    assert source.read() is not None
+    assert source.read() is None
 
 
 def test_a_picture_cut_off_in_its_header_is_named(tmp_path: Path) -> None:

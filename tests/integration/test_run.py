@@ -1,0 +1,202 @@
+"""`mien run` as its user runs it: a real process, a real broker, a real clip; and everything that can be wrong at start."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from brokers import Mosquitto, Subscriber, free_port
+from clips import write_clip
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip") / "two.avi")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Start]:
+    """Starts ``mien run`` with a configuration; whatever still runs at the end is killed."""
+    children: list[subprocess.Popen[str]] = []
+
+    def start(toml: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        file = tmp_path / f"mien-{len(children)}.toml"
+        file.write_text(toml)
+        command = [sys.executable, "-m", "edge", "run", "--config", str(file), *arguments]
+        child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+        )
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+def toml_for(source: object, *, port: int, extra: str = "", loop: bool = True) -> str:
+    options = "options = { loop = true }" if loop else ""
+    return (
+        f'device = "pi"\n[camera]\nsource = {json.dumps(str(source))}\nname = "front"\n{options}\n'
+        f"[mqtt]\nport = {port}\n{extra}"
+    )
+
+
+def ended(child: subprocess.Popen[str], *, timeout_s: float = 20) -> tuple[int, str]:
+    _, errors = child.communicate(timeout=timeout_s)
+    return child.returncode, errors
+
+
+def decoded(payloads: list[bytes]) -> list[dict[str, object]]:
+    return [json.loads(payload) for payload in payloads]
+
+
+def test_a_clip_becomes_events_state_and_a_clean_goodbye_on_a_real_broker(
+    clip: Path, run: Start, mosquitto: Callable[..., Mosquitto], subscribe: Callable[..., Subscriber]
+) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port, "mien/pi/front/#")
+    child = run(toml_for(clip, port=broker.port, extra="[publish]\nfaces_hz = 5\n"))
+    subscriber.wait_for("event", count=2)
+    subscriber.wait_for("count", b"2")
+    subscriber.wait_for("faces", count=3)
+    late = subscribe(broker.port, "mien/pi/front/#")
+    assert late.wait_for("availability") == [b"online"]
+    info = decoded(late.wait_for("info"))[0]
+    assert info["model"]["name"] == "emotion-ferplus"  # type: ignore[index]
+    assert info["parity"]["class_flips"] == 0  # type: ignore[index]
+    child.send_signal(signal.SIGTERM)
+    sent = time.monotonic()
+    assert ended(child)[0] == 0
+    assert time.monotonic() - sent < 3, "SIGTERM ends within 3 s"
+    subscriber.wait_for("availability", b"stopped")
+    events = decoded(subscriber.on("event"))
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert [event["type"] for event in events[:2]] == ["face_appeared"] * 2
+    assert {event["reason"] for event in events if event["type"] == "face_left"} <= {"left", "stopped"}
+    present = {event["track"] for event in events if event["type"] == "face_appeared"}
+    assert present == {event["track"] for event in events if event["type"] == "face_left"}
+    state = decoded(subscriber.on("state"))[-1]
+    assert state["faces"] is None
+    assert state["last_seq"] == len(events)
+
+
+def test_a_broker_that_is_not_there_neither_blocks_nor_stops_the_daemon(
+    clip: Path, run: Start, mosquitto: Callable[..., Mosquitto], subscribe: Callable[..., Subscriber]
+) -> None:
+    toml = toml_for(clip, port=free_port(), extra='[publish]\nsinks = ["mqtt", "jsonl"]\nfaces_hz = 120\n')
+    child = run(toml, "--max-frames", "40")
+    output, _ = child.communicate(timeout=30)
+    assert child.returncode == 0
+    assert sum('"faces"' in line for line in output.splitlines()) >= 40
+
+
+def test_max_frames_stops_cleanly_and_a_file_that_ends_is_no_error(clip: Path, run: Start) -> None:
+    jsonl = '[publish]\nsinks = ["jsonl"]\n'
+    assert ended(run(toml_for(clip, port=1, extra=jsonl), "--max-frames", "5"))[0] == 0
+    assert ended(run(toml_for(clip, port=1, extra=jsonl, loop=False)))[0] == 0
+
+
+def test_sigterm_at_any_moment_of_the_start_ends_cleanly(clip: Path, run: Start) -> None:
+    for delay_s in (0.0, 0.15, 0.3, 0.45, 0.6, 0.8):
+        child = run(toml_for(clip, port=free_port()))
+        time.sleep(delay_s)
+        child.send_signal(signal.SIGTERM)
+        code, errors = ended(child, timeout_s=10)
+        assert code in (0, -signal.SIGTERM), errors  # before the interpreter runs our code the signal's own end is fine
+        assert "Traceback" not in errors
+
+
+def test_a_killed_daemon_leaves_offline_behind(
+    clip: Path, run: Start, mosquitto: Callable[..., Mosquitto], subscribe: Callable[..., Subscriber]
+) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port, "mien/pi/front/#")
+    child = run(toml_for(clip, port=broker.port))
+    subscriber.wait_for("availability", b"online")
+    child.kill()
+    subscriber.wait_for("availability", b"offline")
+
+
+def test_a_camera_that_is_not_there_is_a_state_and_the_service_is_ready(
+    run: Start, mosquitto: Callable[..., Mosquitto], subscribe: Callable[..., Subscriber]
+) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port, "mien/pi/front/#")
+    child = run(toml_for("/dev/video77", port=broker.port, loop=False))
+    subscriber.wait_for("camera", b"lost")
+    subscriber.wait_for("availability", b"online")
+    assert decoded(subscriber.on("state"))[-1]["faces"] is None
+    child.send_signal(signal.SIGTERM)
+    code, errors = ended(child)
+    assert code == 0
+    assert "ready after" in errors
+
+
+BAD = [
+    ('[camera]\nsource = "nowhere.mp4"\n', 1, "nowhere.mp4: "),
+    ('[camera]\nsorce = "0"\n', 78, "camera.sorce: unknown key; there are source,"),
+    ("[camera]\nfps = 0\n", 78, "camera.fps: 0 is not in 1..120"),
+    ('[emotion]\nbundle = "emotion-x"\n', 78, "emotion-x: no such bundle; shipped are "),
+    ('[detect]\nbundle = "emotion-ferplus"\n', 78, "task: not 'detect'"),
+    ('[detect]\ndetector = "hog"\n', 2, "'hog' is unknown; there are "),
+    ('[emotion]\ndelegate = "npu"\n', 2, "'npu' is unknown; there are "),
+    ('[publish]\nsinks = ["kafka"]\n', 78, "publish.sinks: 'kafka' is unknown; there are mqtt, jsonl"),
+    ('[mqtt]\npassword_file = "/nowhere/secret"\nusername = "u"\n', 78, "mqtt.password_file"),
+    ("fps =\n", 78, "not TOML"),
+]
+
+
+@pytest.mark.parametrize(("toml", "code", "line"), BAD, ids=[line for _, _, line in BAD])
+def test_what_cannot_work_is_one_line_and_a_documented_exit_code(
+    toml: str, code: int, line: str, run: Start, clip: Path
+) -> None:
+    if "[camera]" not in toml and "fps" not in toml:
+        toml = f"[camera]\nsource = {json.dumps(str(clip))}\n{toml}"
+    found, errors = ended(run(toml))
+    told = [text for text in errors.splitlines() if text.startswith("mien: error:")]
+    assert found == code, errors
+    assert len(told) == 1
+    assert line in told[0]
+    assert "Traceback" not in errors
+
+
+def test_twenty_faces_make_no_backlog_the_newest_frame_is_next_and_drops_are_counted(
+    tmp_path: Path, run: Start
+) -> None:
+    """At 60 frames a second with twenty faces a small machine cannot keep up: age stays bounded, frames are dropped."""
+    import cv2
+    import numpy as np
+    from clips import free_faces
+
+    head = cv2.resize(cv2.imread(str(free_faces()[0])), (120, 140))
+    frame = np.full((720, 1280, 3), 90, np.uint8)
+    for index in range(20):
+        top, left = 20 + index // 7 * 230, 20 + index % 7 * 175
+        frame[top : top + 140, left : left + 120] = head
+    path = tmp_path / "twenty.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 60, (1280, 720))
+    for _ in range(60):
+        writer.write(frame)
+    writer.release()
+    out = tmp_path / "out.jsonl"
+    extra = f'[publish]\nsinks = ["jsonl"]\nfaces_hz = 120\nhealth_s = 1\n[jsonl]\npath = "{out}"\n'
+    child = run(toml_for(path, port=1, extra=extra), "--max-frames", "150")
+    assert ended(child, timeout_s=60)[0] == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    faces = [row["payload"] for row in rows if row["kind"] == "faces"]
+    steady = faces[30:]
+    assert len(steady) > 50
+    assert max(len(row["faces"]) for row in steady) >= 18
+    assert max(row["frame_age_ms"] for row in steady) < 1000
+    assert steady[-1]["number"] - steady[0]["number"] >= len(steady) - 1
+
+
