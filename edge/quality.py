@@ -57,6 +57,6 @@ def _blur(grey: npt.NDArray[np.uint8], deviation: float) -> float:
     """Variance of the Laplacian (Pech-Pacheco et al. 2000) relative to the picture's own, mapped onto 0..1."""
     if deviation < 1.0:
         return 1.0
-    edges = cv2.Laplacian(grey, cv2.CV_16S)
+    edges: npt.NDArray[np.int16] = cv2.Laplacian(grey, cv2.CV_16S)
     power = float(cv2.norm(edges, cv2.NORM_L2SQR)) / grey.size
     return 1.0 / (1.0 + power / (deviation * deviation) / SHARP_RATIO)
