@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Outcome:
     @property
     def switches(self) -> int:
         """How often a person's id changed from one report to the next, the usual IDSW."""
-        return sum(a[1] != b[1] for row in self.ids for a, b in zip(row, row[1:], strict=False))
+        return sum(a[1] != b[1] for row in self.ids for a, b in pairwise(row))
 
     def ids_of(self, person: int) -> list[str]:
         """A person's ids in order, repetitions left out."""
