@@ -113,8 +113,8 @@ class Pipeline:
         qualities: list[Quality | None] = [None] * len(tracks)
         for i, target in zip(readable, self._crops, strict=False):
             track, out = tracks[i], target[:, :, 0] if grey else target
-            native = crop_face(frame.image, track.xywh, margin=crop.margin, size_px=crop.size_px, out=out, grey=grey)
-            qualities[i] = measure_quality(track, native)
+            crop_face(frame.image, track.xywh, margin=crop.margin, size_px=crop.size_px, out=out, grey=grey)
+            qualities[i] = measure_quality(track, out)
         return self._crops[: len(readable)], qualities
 
     def _measure(

@@ -11,10 +11,13 @@ import numpy.typing as npt
 from edge.contract.preprocess import resize, to_grey
 from edge.records import Floats, Image, Quality, Track
 
-BLUR_SIDE_PX: Final = 48
+BLUR_SIDE_PX: Final = 32
 """Blur is measured on the crop at this size, so that a near face and a far one compare."""
-SHARP_RATIO: Final = 0.02
-"""Ratio of the Laplacian's power to the contrast's at which ``blur`` is one half."""
+HALF_BLURRED: Final = 0.1
+"""Power of the Laplacian relative to the contrast's at which ``blur`` is one half.
+
+Medians over 1,500 FER2013 faces: sharp 0.93 (``blur`` 0.10; 0.24 for the softest in a hundred); after a Gaussian blur
+of 2, 4, 6 and 8 % of the face's side 0.23, 0.055, 0.022 and 0.012 (``blur`` 0.30, 0.64, 0.82, 0.90)."""
 
 
 def measure_quality(track: Track, crop: Image) -> Quality:
@@ -22,7 +25,8 @@ def measure_quality(track: Track, crop: Image) -> Quality:
 
     Args:
         track: its box and landmarks.
-        crop: (height, width[, 3]) uint8, the face at the frame's own resolution, or the model's resized input.
+        crop: (height, width[, 3]) uint8, the face's square; the model's input does, and is cheaper than the frame's own
+            resolution (shrinking 200 to 32 px takes 0.2 ms).
     """
     grey = resize(to_grey(crop), (BLUR_SIDE_PX, BLUR_SIDE_PX))
     mean, deviation = cv2.meanStdDev(grey)
@@ -44,7 +48,8 @@ def yaw_of(landmarks: Floats) -> float:
     Args:
         landmarks: (5, 2) float32 in pixels: right eye, left eye, nose, mouth corners.
     """
-    (rx, ry), (lx, ly), (nx, ny) = landmarks[:3].tolist()
+    points: list[list[float]] = landmarks.tolist()
+    (rx, ry), (lx, ly), (nx, ny) = points[:3]
     ux, uy = lx - rx, ly - ry
     along = (nx - (lx + rx) / 2) * ux + (ny - (ly + ry) / 2) * uy
     length = ux * ux + uy * uy
@@ -59,4 +64,4 @@ def _blur(grey: npt.NDArray[np.uint8], deviation: float) -> float:
         return 1.0
     edges = cv2.Laplacian(grey, cv2.CV_16S)
     power = float(cv2.norm(edges, cv2.NORM_L2SQR)) / grey.size
-    return 1.0 / (1.0 + power / (deviation * deviation) / SHARP_RATIO)
+    return 1.0 / (1.0 + power / (deviation * deviation) / HALF_BLURRED)

@@ -25,22 +25,24 @@ from edge.track.assignment import Edge, assign
 
 VELOCITY_DECAY_S: Final = 1.0
 """Time constant with which an unseen face comes to rest."""
-SPEED_SPREAD: Final = 2.0
+SPEED_SPREAD: Final = 1.5
 """Standard deviation of the velocity in face sizes a second; walking past a near camera is 1.5 to 3."""
-ZOOM_SPREAD: Final = 0.4
+ZOOM_SPREAD: Final = 0.3
 """Standard deviation of the rate of the size's logarithm, 1/s."""
-PLACE_NOISE: Final = 0.05**2
+PLACE_NOISE: Final = 0.035**2
 """Variance of a measured centre in face sizes; YuNet's centre scatters by 0.01 to 0.03 of a face at rest."""
-SIZE_NOISE: Final = 0.05**2
+SIZE_NOISE: Final = 0.035**2
 """Variance of the measured size's logarithm; YuNet's scatters by 0.012 to 0.027."""
-SHAPE_NOISE: Final = 0.08**2
+SHAPE_NOISE: Final = 0.12**2
 """Variance of a landmark's place inside the box; the same person after a second: 0.03 to 0.1, others: 0.03 to 0.2."""
 FREEDOM: Final = 4.0
 """Degrees of freedom of Student's t: the smaller, the likelier abrupt moves."""
 EXPONENT: Final = FREEDOM + 3.0
 """The t distribution's, doubled, for a centre and a size: three dimensions."""
-BASE_GAIN: Final = 7.0
+BASE_GAIN: Final = 8.0
 """-2 log of the density of new faces, up to a constant; decides how far an unseen face may have moved."""
+MISSED_LOSS: Final = 4.0
+"""Twice the log-odds by which a face that was hidden in the last frame is less likely to be the one found now."""
 ABRUPT: Final = 9.0
 """Squared distance in standard deviations beyond which the filter forgets the velocity it believed in."""
 VECTORISE_ABOVE: Final = 150
@@ -52,13 +54,13 @@ class _Face:
 
     __slots__ = (
         "cx", "cy", "first_ns", "id", "is_confirmed", "is_missed", "kept_ns", "landmarks", "last_ns", "log_size", "p00",
-        "p01", "p11", "q00", "q01", "q11", "score", "shape", "size", "vx", "vy", "xywh", "zoom",
+        "p01", "p11", "q00", "q01", "q11", "score", "shape", "size", "vx", "vy", "was_missed", "xywh", "zoom",
     )  # fmt: skip
 
     def __init__(self, id: str, seen: _Observations, column: int, now_ns: int) -> None:
         self.id = id
         self.first_ns = now_ns
-        self.is_confirmed = False
+        self.is_confirmed = self.was_missed = False
         self.cx, self.cy, self.log_size = seen.cx[column], seen.cy[column], seen.log_size[column]
         self.vx = self.vy = self.zoom = 0.0
         self.p00, self.p01, self.p11 = PLACE_NOISE, 0.0, SPEED_SPREAD**2
@@ -108,7 +110,7 @@ class KalmanTracker:
         if gone:
             self._faces = [face for face in self._faces if timestamp_ns - face.kept_ns <= self._keep_ns]
         for face in self._faces:
-            face.is_missed = True
+            face.was_missed, face.is_missed = face.is_missed, True
         for row, column in assign(_gains(self._faces, seen)):
             taken[column] = True
             self._observe(self._faces[row], seen, column, timestamp_ns)
@@ -164,9 +166,9 @@ class KalmanTracker:
         variance = face.p00 + PLACE_NOISE
         distance = (dx * dx + dy * dy) / (size * size * variance)
         if distance > ABRUPT:
-            face.p11 = max(face.p11, SPEED_SPREAD**2)
-            face.p00 *= distance / ABRUPT
-            face.p01 *= sqrt(distance / ABRUPT)
+            dt = max((now_ns - face.last_ns) * 1e-9, 1e-3)
+            moved = (dx * dx + dy * dy) / (size * size)
+            face.p00, face.p01, face.p11 = moved, moved / dt, moved / (dt * dt)
             variance = face.p00 + PLACE_NOISE
         k0, k1 = face.p00 / variance, face.p01 / variance
         face.cx += k0 * dx
@@ -272,7 +274,7 @@ def _gains(faces: list[_Face], seen: _Observations) -> list[Edge]:
 def _likelihood(face: _Face) -> tuple[float, float, float, float]:
     """Weights of squared pixels and squared log sizes, the gain of a perfect fit, the distance at which it is 0."""
     place, zoom = face.p00 + PLACE_NOISE, face.q00 + SIZE_NOISE
-    offset = BASE_GAIN - 2.0 * log(place) - log(zoom)
+    offset = BASE_GAIN - 2.0 * log(place) - log(zoom) - (MISSED_LOSS if face.was_missed else 0.0)
     return 1.0 / (place * face.size * face.size), 1.0 / zoom, offset, FREEDOM * (exp(max(offset, 0.0) / EXPONENT) - 1.0)
 
 
