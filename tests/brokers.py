@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 
 class Mosquitto:
@@ -41,6 +44,11 @@ class Mosquitto:
             self._process.kill()
             self._process.wait()
 
+    def freeze(self) -> None:
+        """SIGSTOP: it is there and does nothing; `kill` works all the same."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
     def reload(self) -> None:
         """SIGHUP: password and access files are read again."""
         assert self._process is not None
@@ -55,22 +63,27 @@ class Mosquitto:
 
 
 class Subscriber:
-    """An MQTT 5 client that notes what it receives, in order, and reconnects by itself."""
+    """An MQTT 5 client that notes what it receives, in order, and reconnects by itself.
+
+    With a ``client_id`` its session lives on while it is away: the broker keeps its messages for it.
+    """
 
     def __init__(
-        self, port: int, topic: str, *, username: str | None = None, password: str | None = None, version: int = 5
+        self, port: int, topic: str, *, client_id: str = "", username: str | None = None, password: str | None = None
     ) -> None:
         self.messages: list[paho.MQTTMessage] = []
         self._subscribed = threading.Event()
         self._topic = topic
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion(version))
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTProtocolVersion.MQTTv5)
         self._client.reconnect_delay_set(0.1, 0.2)
         self._client.on_connect = lambda client, *_: client.subscribe(self._topic, 1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_message = lambda client, userdata, message: self.messages.append(message)
         if username is not None:
             self._client.username_pw_set(username, password)
-        self._client.connect("127.0.0.1", port, keepalive=10)
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = 3600 if client_id else 0
+        self._client.connect("127.0.0.1", port, keepalive=10, properties=properties)
         self._client.loop_start()
         self.wait_subscribed()
 
@@ -91,12 +104,84 @@ class Subscriber:
         def there() -> list[bytes]:
             return [data for data in self.on(level) if payload is None or data == payload]
 
-        wait_until(lambda: len(there()) >= count, what=f"{count} × {level} {payload!r}, have {self.on(level)}")
+        wait_until(lambda: len(there()) >= count, what=lambda: f"{count} × {level} {payload!r}, have {self.on(level)}")
         return there()
+
+    def wait_quiet(self, *, quiet_s: float = 0.3) -> None:
+        """Waits until nothing has come for a while: what lay in the sockets is read."""
+        seen = -1
+        while seen < len(self.messages):
+            seen = len(self.messages)
+            time.sleep(quiet_s)
 
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+
+class Link:
+    """A network between a client and a broker that can be cut, at any byte."""
+
+    def __init__(self, target_port: int) -> None:
+        self.down = False
+        self._target_port = target_port
+        self._budget: int | None = None
+        self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self, *, after_bytes: int | None = None) -> None:
+        """Cuts all connections, now or once so many bytes more went towards the broker. New ones work unless `down`."""
+        with self._lock:
+            self._budget = after_bytes
+        if after_bytes is None:
+            self._close()
+
+    def close(self) -> None:
+        self.down = True
+        self._listener.close()
+        self._close()
+
+    def _close(self) -> None:
+        with self._lock:
+            sockets, self._sockets, self._budget = self._sockets, [], None
+        for end in sockets:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if self.down:
+                    client.close()
+                    continue
+                try:
+                    broker = socket.create_connection(("127.0.0.1", self._target_port))
+                except OSError:
+                    client.close()
+                    continue
+                with self._lock:
+                    self._sockets += [client, broker]
+                threading.Thread(target=self._carry, args=(client, broker, True), daemon=True).start()
+                threading.Thread(target=self._carry, args=(broker, client, False), daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket, towards_broker: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(4096):
+                with self._lock:
+                    cut = towards_broker and self._budget is not None and self._budget < len(data)
+                    if cut:
+                        data = data[: self._budget]
+                    elif towards_broker and self._budget is not None:
+                        self._budget -= len(data)
+                target.sendall(data)
+                if cut:
+                    break
+        self._close()
 
 
 def free_port() -> int:
@@ -113,9 +198,12 @@ def accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_until(condition: Callable[[], object], *, what: str = "the condition", timeout_s: float = 30) -> None:
+def wait_until(
+    condition: Callable[[], object], *, what: str | Callable[[], str] = "the condition", timeout_s: float = 30
+) -> None:
     """Waits for something that another thread or process does; fails when it does not happen."""
     end_s = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < end_s, f"waited {timeout_s} s in vain for {what}"
+        if time.monotonic() > end_s:
+            raise AssertionError(f"waited {timeout_s:g} s in vain for {what if isinstance(what, str) else what()}")
         time.sleep(0.01)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brokers import Mosquitto, Subscriber
+from brokers import Link, Mosquitto, Subscriber
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -50,6 +50,20 @@ def mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
     yield start
     for broker in brokers:
         broker.kill()
+
+
+@pytest.fixture
+def link() -> Iterator[Callable[[int], Link]]:
+    """Lays links to ports that can be cut: ``link(broker.port)``. They end with the test."""
+    links: list[Link] = []
+
+    def lay(port: int) -> Link:
+        links.append(Link(port))
+        return links[-1]
+
+    yield lay
+    for each in links:
+        each.close()
 
 
 @pytest.fixture

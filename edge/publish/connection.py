@@ -33,6 +33,7 @@ Trouble = Literal["unreachable", "tls", "no_answer", "closed", "version", "refus
 
 CONNECT_TIMEOUT_S: Final = 5.0
 """For TCP, again for each step of the TLS handshake, again for CONNACK."""
+_IMPATIENCE_S: Final = 0.1
 WINDOW: Final = 20
 """Messages of QoS 1 on their way at a time, unless the broker takes fewer."""
 
@@ -40,6 +41,7 @@ _PROTOCOLS: Final[Mapping[Version, MQTTProtocolVersion]] = {
     "5": MQTTProtocolVersion.MQTTv5,
     "3.1.1": MQTTProtocolVersion.MQTTv311,
 }
+_UNSPECIFIED: Final = 0x80
 _UNSUPPORTED_VERSION: Final = 0x84
 _NOT_AUTHORISED: Final = 0x87
 _SESSION_TAKEN_OVER: Final = 0x8E
@@ -122,14 +124,14 @@ class Connection:
         window: messages of QoS 1 that may be unacknowledged at a time.
         max_packet_bytes: what the broker takes at most; None without a bound.
         closed: why the connection ended; None while it stands.
-        taken_over: True when it ended because another client with the same id connected.
+        explained: whether the broker itself said why it ended the connection; not every broker does.
     """
 
     def __init__(self, config: MqttConfig, *, identity: Identity, version: Version) -> None:
         self.window = WINDOW
         self.max_packet_bytes: int | None = None
         self.closed: str | None = None
-        self.taken_over = False
+        self.explained = False
         self._config = config
         self._identity = identity
         self._version = version
@@ -144,8 +146,8 @@ class Connection:
         """Connects and waits for the broker's yes.
 
         Args:
-            wake: when it is set, ``give_up`` is asked.
-            give_up: whether not to wait for the broker's answer any longer.
+            wake: ends a wait early.
+            give_up: asked again and again whether not to wait for the broker's answer any longer.
             timeout_s: see `CONNECT_TIMEOUT_S`.
 
         Raises:
@@ -262,7 +264,7 @@ class Connection:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise ConnectError("no_answer", f"no answer to CONNECT within {timeout_s:g} s: is this an MQTT broker?")
-            self.poll(wake=wake, timeout_s=left)
+            self.poll(wake=wake, timeout_s=min(left, _IMPATIENCE_S))
             wake.clear()
             if self._answer is None and give_up():
                 raise ConnectError("no_answer", "gave up waiting for the broker")
@@ -298,12 +300,12 @@ class Connection:
         self, client: Any, userdata: Any, flags: paho.DisconnectFlags, reason: ReasonCode, properties: Any
     ) -> None:
         if flags.is_disconnect_packet_from_server:
-            self.taken_over = reason.value == _SESSION_TAKEN_OVER
+            self.explained = True
             self.closed = f"the broker ended the connection: {reason}"
-            if self.taken_over:
+            if reason.value == _SESSION_TAKEN_OVER:
                 self.closed = f"session taken over: another client calls itself {self._identity.client_id}"
         elif self.closed is None:
-            self.closed = self._last_error or ("connection lost" if reason.value == 0x80 else str(reason))
+            self.closed = self._last_error or ("connection lost" if reason.value == _UNSPECIFIED else str(reason))
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: ReasonCode, properties: Any) -> None:
         self._acknowledged.append(Acknowledgement(mid, str(reason) if reason.is_failure else None))

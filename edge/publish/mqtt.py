@@ -22,7 +22,16 @@ from typing import Final
 
 from edge.config import Config, MqttConfig
 from edge.publish.base import Kind, Message
-from edge.publish.connection import Acknowledgement, ConnectError, Connection, Identity, Version, Wake, port_of
+from edge.publish.connection import (
+    CONNECT_TIMEOUT_S,
+    Acknowledgement,
+    ConnectError,
+    Connection,
+    Identity,
+    Version,
+    Wake,
+    port_of,
+)
 from edge.publish.credentials import check_credentials
 from edge.publish.outbox import Gap, MemoryOutbox, Outbox, Record, StoredEvent
 from edge.publish.payloads import EventPayload, GapPayload, as_history, encode
@@ -35,7 +44,8 @@ EVENT_EXPIRY_S: Final = 60
 STABLE_S: Final = 30.0
 """A connection that lasted so long was a good one: the next backoff starts small again."""
 _PACKET_OVERHEAD_BYTES: Final = 64
-_EARLY_CLOSES: Final = 2
+_UNANSWERED_MAX: Final = 2
+_BRIEF_MAX: Final = 2
 _FAREWELL_SHARE: Final = 0.25
 """Of the time to stop, what is kept for the goodbye."""
 
@@ -85,6 +95,7 @@ class MqttSink:
         camera: third part of the base topic.
         outbox: where events wait; None for one in memory.
         backoff: waits between attempts.
+        connect_timeout_s: patience with a peer that does not answer.
         file: the configuration file, named in errors.
         clock_ns: the monotonic clock that `Message.live_until_ns` refers to.
     """
@@ -97,6 +108,7 @@ class MqttSink:
         camera: str,
         outbox: Outbox | None = None,
         backoff: Backoff | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
         file: str = "configuration",
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -105,10 +117,11 @@ class MqttSink:
         self._identity = Identity(client_id=f"mien-{device}-{camera}", will_topic=f"{self._base}/availability")
         self._outbox: Outbox = outbox if outbox is not None else MemoryOutbox(config.queue_max)
         self._backoff = backoff or Backoff()
+        self._connect_timeout_s = connect_timeout_s
         self._file = file
         self._clock_ns = clock_ns
         self._version: Version = "3.1.1" if config.version == "3.1.1" else "5"
-        self._early_closes = 0
+        self._unanswered = 0
         self._brief_connections = 0
         self._wake = Wake()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
@@ -212,24 +225,30 @@ class MqttSink:
             connection.open(
                 wake=self._wake,
                 give_up=lambda: self._stop_at_ns is not None and (not len(self._outbox) or self._is_over()),
+                timeout_s=self._connect_timeout_s,
             )
         except ConnectError as error:
+            self._brief_connections = 0
             self._set_status(error.problem, logging.WARNING)
             self._choose_version(error)
             return None
-        self._early_closes = 0
+        self._unanswered = 0
         return connection
 
     def _choose_version(self, error: ConnectError) -> None:
-        """``auto``: 3.1.1 once 5 is refused or the peer hung up on it twice; back to 5 if 3.1.1 fares no better."""
-        if self._config.version != "auto" or error.trouble not in ("version", "closed"):
+        """``auto``: from 5 to 3.1.1 once 5 is refused, and back if 3.1.1 fares no better.
+
+        An old broker may refuse by hanging up, or misread CONNECT and wait for more of it for ever: two of these in a
+        row count as a refusal.
+        """
+        if self._config.version != "auto" or error.trouble not in ("version", "closed", "no_answer"):
             return
-        self._early_closes += 1
+        self._unanswered += 1
         if self._version == "3.1.1":
-            self._version, self._early_closes = "5", 0
-        elif error.trouble == "version" or self._early_closes >= _EARLY_CLOSES:
+            self._version, self._unanswered = "5", 0
+        elif error.trouble == "version" or self._unanswered >= _UNANSWERED_MAX:
             log.info("mqtt: trying MQTT 3.1.1")
-            self._version, self._early_closes = "3.1.1", 0
+            self._version, self._unanswered = "3.1.1", 0
 
     def _serve(self, connection: Connection) -> None:
         began_ns = self._clock_ns()
@@ -265,7 +284,7 @@ class MqttSink:
             self._backoff.reset()
         if self._stop_at_ns is None:
             hint = ""
-            if self._brief_connections > _EARLY_CLOSES and self._version == "3.1.1":
+            if self._brief_connections > _BRIEF_MAX and not connection.explained:
                 hint = f" again and again: does another client call itself {self._identity.client_id}?"
             self._set_status(f"{reason}{hint}", logging.WARNING)
 

@@ -69,8 +69,8 @@ class Outgoing:
     """Decides what is published, with which bytes, and how often. The daemon calls it and hands the messages to a sink.
 
     The state is published when it changed: a face came or went, an emotion or a reason changed, the camera went away,
-    an event was made, or a confidence moved by `CONFIDENCE_STEP`; at most ``state_hz`` times a second, so `tick` is to be called
-    now and then. ``count`` and ``emotion`` go with it.
+    an event was made, or a confidence moved by `CONFIDENCE_STEP`; at most ``state_hz`` times a second, so `tick` is
+    to be called now and then. ``count`` and ``emotion`` go with it.
 
     Args:
         config: the rates.

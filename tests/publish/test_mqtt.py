@@ -1,0 +1,479 @@
+"""The MQTT sink against a real mosquitto."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from brokers import Link, Mosquitto, Subscriber, free_port, wait_until
+from conftest import require_tool
+from publish_samples import event_message, initial_messages, state_message
+
+from edge.config import JsonlConfig, MqttConfig
+from edge.errors import ConfigError
+from edge.publish.base import make_message
+from edge.publish.jsonl import JsonlSink
+from edge.publish.mqtt import Backoff, MqttSink
+
+pytestmark = pytest.mark.broker
+
+Start = Callable[..., MqttSink]
+Brokers = Callable[..., Mosquitto]
+Subscribe = Callable[..., Subscriber]
+
+
+@pytest.fixture
+def start_sink() -> Iterator[Start]:
+    """Starts sinks that retry quickly; they end with the test."""
+    sinks: list[MqttSink] = []
+
+    def start(port: int, *, device: str = "pi", cap_s: float = 0.2, **config: Any) -> MqttSink:
+        sink = MqttSink(
+            MqttConfig(**{"host": "127.0.0.1", "port": port} | config),
+            device=device,
+            camera="front",
+            backoff=Backoff(base_s=0.05, cap_s=cap_s, rng=random.Random(1)),
+        )
+        sinks.append(sink)
+        sink.start()
+        return sink
+
+    yield start
+    for sink in sinks:
+        sink.stop(timeout_s=2)
+
+
+def send(sink: MqttSink, *messages: Any) -> None:
+    for message in messages:
+        sink.send(message)
+
+
+def wait_status(sink: MqttSink, text: str) -> None:
+    wait_until(lambda: text in sink.status(), what=lambda: f"status {text!r}, have {sink.status()!r}")
+
+
+def seqs(payloads: list[bytes]) -> list[int]:
+    """The seqs that events and gaps speak of, in their order."""
+    told: list[int] = []
+    for payload in map(json.loads, payloads):
+        told += range(payload["from_seq"], payload["to_seq"] + 1) if "from_seq" in payload else [payload["seq"]]
+    return told
+
+
+def test_after_a_connect_comes_the_state_and_only_then_online(
+    mosquitto: Brokers, subscribe: Subscribe, start_sink: Start
+) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port)
+    sink = start_sink(broker.port)
+    wait_status(sink, "connected (MQTT 5)")
+    assert subscriber.messages == []  # nothing to say yet, so nothing is online
+    send(sink, *initial_messages())
+    subscriber.wait_for("availability", b"online")
+    assert [message.topic for message in subscriber.messages] == [
+        f"mien/pi/front/{level}" for level in ("info", "camera", "count", "emotion", "state", "availability")
+    ]
+
+
+def test_a_late_subscriber_finds_the_state_and_no_events(
+    mosquitto: Brokers, subscribe: Subscribe, start_sink: Start
+) -> None:
+    broker = mosquitto()
+    early = subscribe(broker.port)
+    sink = start_sink(broker.port)
+    send(sink, *initial_messages())
+    early.wait_for("availability", b"online")
+    send(sink, event_message(1), state_message(1))
+    early.wait_for("state", count=2)
+    late = subscribe(broker.port)
+    late.wait_for("availability", b"online")
+    wait_until(lambda: len(late.messages) == 6, what="six retained topics")
+    assert all(message.retain for message in late.messages)
+    assert json.loads(late.on("state")[0])["last_seq"] == 1
+    assert late.on("event") == []
+
+
+def test_events_are_sent_once_in_order_with_quality_expiry_and_type(
+    mosquitto: Brokers, subscribe: Subscribe, start_sink: Start
+) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port)
+    sink = start_sink(broker.port)
+    messages = [event_message(seq) for seq in range(1, 101)]
+    send(sink, *initial_messages(), *messages)
+    assert subscriber.wait_for("event", count=100) == [message.data for message in messages]
+    event = next(message for message in subscriber.messages if message.topic == "mien/pi/front/event")
+    assert (event.qos, event.retain) == (1, False)
+    assert event.properties.ContentType == "application/json"
+    assert 55 <= event.properties.MessageExpiryInterval <= 60
+    state = next(message for message in subscriber.messages if message.topic == "mien/pi/front/state")
+    assert state.qos == 1
+    assert not hasattr(state.properties, "MessageExpiryInterval")
+    wait_until(lambda: sink.counts()["sent"] == 100, what="100 acknowledgements")
+    assert sink.counts() == {"queued": 0, "dropped": 0, "sent": 100, "refused": 0, "skipped": 0, "reconnects": 0}
+
+
+def test_an_events_bytes_are_the_same_in_every_sink(
+    mosquitto: Brokers, subscribe: Subscribe, start_sink: Start, tmp_path: Path
+) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port)
+    lines = JsonlSink(JsonlConfig(path=str(tmp_path / "x")))
+    lines.start()
+    message = event_message(1)
+    for sink in (start_sink(broker.port), lines):
+        sink.send(message)
+    lines.stop(timeout_s=5)
+    (data,) = subscriber.wait_for("event")
+    assert (tmp_path / "x").read_bytes() == b'{"kind":"event","payload":' + data + b"}\n"
+
+
+def test_the_state_never_overtakes_the_events_that_it_counts(
+    mosquitto: Brokers, subscribe: Subscribe, start_sink: Start
+) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port)
+    sink = start_sink(broker.port)
+    send(sink, *initial_messages())
+    subscriber.wait_for("availability", b"online")
+    for seq in range(1, 301):
+        send(sink, event_message(seq, live_s=60), state_message(seq))
+    subscriber.wait_for("event", count=300)
+    wait_until(lambda: json.loads(subscriber.on("state")[-1])["last_seq"] == 300, what="the last state")
+    last_event = 0
+    for message in subscriber.messages:
+        payload = json.loads(message.payload) if message.payload[:1] == b"{" else {}
+        last_event = payload.get("seq", last_event)
+        assert payload.get("last_seq", 0) <= last_event
+
+
+def test_a_real_subscriber_from_the_command_line_sees_the_topics(mosquitto: Brokers, start_sink: Start) -> None:
+    program = require_tool("mosquitto_sub", "apt-get install mosquitto-clients")
+    broker = mosquitto()
+    sink = start_sink(broker.port, prefix="home/mien")
+    send(sink, *initial_messages())
+    wait_until(lambda: sink.counts()["queued"] == 0 and "connected" in sink.status(), what="a connection")
+    command = [program, "-p", str(broker.port), "-t", "home/mien/pi/front/availability", "-C", "1", "-W", "10"]
+    assert subprocess.run(command, capture_output=True, check=True, timeout=20).stdout == b"online\n"
+
+
+def test_a_clean_stop_flushes_says_stopped_and_leaves_no_will(
+    mosquitto: Brokers, subscribe: Subscribe, start_sink: Start
+) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port)
+    sink = start_sink(broker.port)
+    send(sink, *initial_messages())
+    subscriber.wait_for("availability", b"online")
+    send(sink, *(event_message(seq) for seq in range(1, 201)), state_message(200))
+    sink.stop(timeout_s=10)
+    assert sink.status() == "stopped"
+    subscriber.wait_for("availability", b"stopped")
+    assert seqs(subscriber.on("event")) == list(range(1, 201))
+    assert subscriber.messages[-1].topic == "mien/pi/front/availability"
+    assert subscriber.on("availability") == [b"online", b"stopped"]
+    late = subscribe(broker.port)
+    assert late.wait_for("availability") == [b"stopped"]
+
+
+def test_events_sent_just_before_a_stop_wait_for_the_first_connection(
+    mosquitto: Brokers, subscribe: Subscribe, start_sink: Start
+) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port)
+    sink = start_sink(broker.port)
+    send(sink, event_message(1))
+    sink.stop(timeout_s=10)
+    assert seqs(subscriber.wait_for("event")) == [1]
+
+
+CHILD = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from publish_samples import initial_messages
+from edge.config import JsonlConfig, MqttConfig
+from edge.publish.mqtt import MqttSink
+sink = MqttSink(MqttConfig(host="127.0.0.1", port=int(sys.argv[2])), device="pi", camera="front")
+sink.start()
+for message in initial_messages():
+    sink.send(message)
+time.sleep(600)
+"""
+
+
+def test_a_process_that_is_killed_is_offline(mosquitto: Brokers, subscribe: Subscribe) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port)
+    command = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(broker.port)]
+    with subprocess.Popen(command) as child:
+        subscriber.wait_for("availability", b"online")
+        child.send_signal(signal.SIGKILL)
+    subscriber.wait_for("availability", b"offline")
+    assert subscribe(broker.port).wait_for("availability") == [b"offline"]
+
+
+def test_a_broker_that_is_absent_at_start_blocks_nothing_and_learns_everything_later(
+    mosquitto: Brokers, subscribe: Subscribe, start_sink: Start
+) -> None:
+    broker = mosquitto()
+    broker.kill()
+    sink = start_sink(broker.port)
+    send(sink, *initial_messages(), *(event_message(seq, live_s=0) for seq in range(1, 11)))
+    wait_status(sink, "unreachable: Connection refused")
+    assert sink.counts()["queued"] == 10
+    broker.start()
+    subscriber = subscribe(broker.port)
+    wait_status(sink, "connected")
+    subscriber.wait_for("availability", b"online")
+    wait_until(lambda: sink.counts()["queued"] == 0, what="an empty outbox")
+
+
+def test_a_stop_while_the_broker_is_absent_is_quick(start_sink: Start) -> None:
+    sink = start_sink(free_port(), cap_s=600)
+    send(sink, *initial_messages(), event_message(1))
+    wait_status(sink, "unreachable")
+    sink.stop(timeout_s=60)
+    assert sink.status() == "stopped"
+
+
+def told(subscriber: Subscriber) -> set[int]:
+    """The seqs of all events that a subscriber saw on event, on history or in a gap."""
+    return set(seqs(subscriber.on("event"))) | set(seqs(subscriber.on("history")))
+
+
+def check_account(sink: MqttSink, subscriber: Subscriber, last: int) -> None:
+    """Nothing is lost, nothing historical is shown as live, and what was dropped is what was told as dropped."""
+    everything = set(range(1, last + 1))
+    wait_until(lambda: told(subscriber) == everything, what=lambda: f"{sorted(everything - told(subscriber))}")
+    wait_until(lambda: sink.counts()["queued"] == 0, what="an empty outbox")
+    live = seqs(subscriber.on("event"))
+    assert live == sorted(set(live))
+    assert not any(b"historical" in data for data in subscriber.on("event"))
+    gaps = [json.loads(data) for data in subscriber.on("history") if b'"gap"' in data]
+    assert {gap["reason"] for gap in gaps} <= {"queue_full"}
+    assert sink.counts()["dropped"] == len({seq for gap in gaps for seq in range(gap["from_seq"], gap["to_seq"] + 1)})
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_a_broker_killed_ten_times_loses_no_event(
+    version: str, mosquitto: Brokers, subscribe: Subscribe, start_sink: Start, link: Callable[[int], Link]
+) -> None:
+    broker = mosquitto("allow_anonymous true", "max_inflight_messages 0")  # it passes on before it acknowledges
+    network = link(broker.port)
+    subscriber = subscribe(broker.port)
+    sink = start_sink(network.port, version=version, queue_max=40)
+    send(sink, *initial_messages())
+    numbers = itertools.count(1)
+    for round_number in range(10):
+        subscriber.wait_for("availability", b"online", count=round_number + 1)
+        for _ in range(15):
+            send(sink, event_message(next(numbers), live_s=0.5))
+        if round_number % 2:
+            wait_until(lambda: sink.counts()["sent"] > 0)
+        broker.freeze()  # in the middle of the work; what it has passed on is read before it dies
+        subscriber.wait_quiet()
+        for _ in range(20 if round_number % 3 else 60):  # every third time more than the outbox holds
+            send(sink, event_message(next(numbers), live_s=0.5))
+        subscriber.expect_reconnect()
+        network.down = True  # until the subscriber is back: what the broker gives to nobody is nobody's fault here
+        broker.kill()
+        broker.start()
+        subscriber.wait_subscribed()
+        network.down = False
+    check_account(sink, subscriber, next(numbers) - 1)
+    assert sink.counts()["dropped"] > 0
+    assert sink.counts()["reconnects"] == 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_network_cut_at_any_byte_loses_no_event(
+    seed: int, mosquitto: Brokers, subscribe: Subscribe, start_sink: Start, link: Callable[[int], Link]
+) -> None:
+    broker = mosquitto()
+    network = link(broker.port)
+    subscriber = subscribe(broker.port)
+    sink = start_sink(network.port, version="3.1.1" if seed == 2 else "5")
+    rng = random.Random(seed)
+    send(sink, *initial_messages())
+    numbers = itertools.count(1)
+    for _ in range(15):
+        network.cut(after_bytes=rng.randrange(20_000))
+        for _ in range(40):
+            send(sink, event_message(next(numbers), live_s=rng.choice([0.0, 0.1, 5.0])))
+        time.sleep(rng.uniform(0, 0.1))
+    network.cut(after_bytes=1 << 40)
+    check_account(sink, subscriber, next(numbers) - 1)
+    assert sink.counts()["reconnects"] > 0
+
+
+def test_what_was_not_sent_in_time_goes_to_history_in_order_and_never_to_event(
+    mosquitto: Brokers, subscribe: Subscribe, start_sink: Start
+) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port)
+    sink = start_sink(broker.port)
+    send(sink, *(event_message(seq, live_s=0) for seq in range(1, 51)), event_message(51, live_s=60))
+    subscriber.wait_for("event")
+    assert seqs(subscriber.wait_for("history", count=50)) == list(range(1, 51))
+    assert all(json.loads(data)["historical"] is True for data in subscriber.on("history"))
+    assert seqs(subscriber.on("event")) == [51]
+    assert b"historical" not in subscriber.on("event")[0]
+
+
+def test_a_full_queue_is_told_as_a_gap_once_connected(
+    mosquitto: Brokers, subscribe: Subscribe, start_sink: Start, link: Callable[[int], Link]
+) -> None:
+    broker = mosquitto()
+    network = link(broker.port)
+    network.down = True
+    subscriber = subscribe(broker.port)
+    sink = start_sink(network.port, queue_max=10)
+    send(sink, *(event_message(seq, live_s=0) for seq in range(1, 101)))
+    assert sink.counts()["dropped"] == 90
+    network.down = False
+    history = subscriber.wait_for("history", count=11)
+    assert json.loads(history[0]) == {
+        "schema": "mien.gap/1",
+        "type": "gap",
+        "boot_id": "b00t",
+        "from_seq": 1,
+        "to_seq": 90,
+        "reason": "queue_full",
+    }
+    assert seqs(history[1:]) == list(range(91, 101))
+
+
+def test_telemetry_is_dropped_not_queued_while_the_broker_is_away(mosquitto: Brokers, start_sink: Start) -> None:
+    broker = mosquitto()
+    broker.kill()
+    sink = start_sink(broker.port)
+    for _ in range(50):
+        send(sink, make_message("faces", "{}"))
+    assert sink.counts()["skipped"] == 50
+    assert sink.counts()["queued"] == 0
+
+
+def test_right_then_wrong_then_right_passwords(
+    mosquitto: Brokers, start_sink: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    tool = require_tool("mosquitto_passwd", "apt-get install mosquitto")
+    users, secret = tmp_path / "users", tmp_path / "secret"
+    subprocess.run([tool, "-b", "-c", str(users), "mien", "s3cret-right"], check=True, capture_output=True)
+    users.chmod(0o600)
+    broker = mosquitto("allow_anonymous false", f"password_file {users}")
+    secret.write_text("s3cret-right\n")
+    config = {"username": "mien", "password_file": str(secret)}
+    sink = start_sink(broker.port, **config)
+    wait_status(sink, "connected")
+    secret.write_text("s3cret-wrong\n")
+    broker.kill()
+    broker.start()
+    wait_status(sink, "refused: Not authorized")
+    secret.write_text("s3cret-right")
+    wait_status(sink, "connected")
+    assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_a_missing_password_is_a_named_refusal(version: str, mosquitto: Brokers, start_sink: Start) -> None:
+    broker = mosquitto("allow_anonymous false")
+    wait_status(start_sink(broker.port, version=version), "refused: Not authorized (user name, password or client id")
+
+
+def test_a_password_out_of_the_environment(
+    mosquitto: Brokers, start_sink: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = require_tool("mosquitto_passwd", "apt-get install mosquitto")
+    subprocess.run([tool, "-b", "-c", str(tmp_path / "u"), "mien", "pass"], check=True, capture_output=True)
+    broker = mosquitto("allow_anonymous false", f"password_file {tmp_path / 'u'}")
+    monkeypatch.setenv("MIEN_PASSWORD", "pass")
+    wait_status(start_sink(broker.port, username="mien", password_env="MIEN_PASSWORD"), "connected")
+
+
+def test_a_topic_that_may_not_be_written_is_named_and_its_events_become_gaps(
+    mosquitto: Brokers, subscribe: Subscribe, start_sink: Start, tmp_path: Path
+) -> None:
+    rules = tmp_path / "acl"
+    rules.write_text("topic read #\ntopic write mien/pi/front/history\n")
+    rules.chmod(0o600)
+    broker = mosquitto("allow_anonymous true", f"acl_file {rules}")
+    subscriber = subscribe(broker.port)
+    sink = start_sink(broker.port)
+    send(sink, event_message(1), event_message(2))
+    wait_until(lambda: seqs(subscriber.on("history")) == [1, 2], what="the gap")
+    assert json.loads(subscriber.on("history")[0])["reason"] == "refused"
+    wait_status(sink, "connected (MQTT 5); event refused: Not authorized")
+    assert sink.counts()["refused"] == 2
+
+
+def test_a_broker_that_allows_nothing_at_all_is_no_endless_loop(
+    mosquitto: Brokers, start_sink: Start, tmp_path: Path
+) -> None:
+    rules = tmp_path / "acl"
+    rules.write_text("topic deny #\n")
+    rules.chmod(0o600)
+    broker = mosquitto("allow_anonymous true", f"acl_file {rules}")
+    sink = start_sink(broker.port)
+    send(sink, *initial_messages(), event_message(1))
+    wait_status(sink, "history refused")
+    wait_until(lambda: sink.counts()["queued"] == 0, what="an empty outbox")
+    assert sink.counts()["refused"] == 6 + 2
+    assert sink.counts()["dropped"] == 1
+
+
+def test_two_machines_of_one_name_are_told_so(
+    mosquitto: Brokers, start_sink: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = mosquitto()
+    first = start_sink(broker.port, device="raspberrypi", cap_s=5)
+    wait_status(first, "connected")
+    start_sink(broker.port, device="raspberrypi", cap_s=5)
+    wait_until(
+        lambda: "again and again: does another client call itself mien-raspberrypi-front?" in caplog.text,
+        what="the named error",
+    )
+
+
+def test_a_message_that_is_too_large_for_the_broker_becomes_a_gap(
+    mosquitto: Brokers, subscribe: Subscribe, start_sink: Start
+) -> None:
+    broker = mosquitto("allow_anonymous true", "max_packet_size 400")
+    subscriber = subscribe(broker.port)
+    sink = start_sink(broker.port)
+    send(sink, event_message(1))
+    gap = json.loads(subscriber.wait_for("history")[0])
+    assert (gap["from_seq"], gap["to_seq"], gap["reason"]) == (1, 1, "too_large")
+    assert sink.counts()["reconnects"] == 0
+
+
+def test_a_missing_password_file_is_refused_at_start(tmp_path: Path) -> None:
+    config = MqttConfig(username="mien", password_file=str(tmp_path / "none"))
+    sink = MqttSink(config, device="pi", camera="front", file="mien.toml")
+    with pytest.raises(ConfigError, match=r"^mien\.toml: mqtt\.password_file: .*/none: No such file or directory$"):
+        sink.start()
+    sink.stop(timeout_s=1)
+
+
+def test_backoff_has_full_jitter_and_a_cap() -> None:
+    backoff = Backoff(base_s=1, cap_s=8, rng=random.Random(0))
+    many = [Backoff(base_s=1, cap_s=8, rng=random.Random(seed)) for seed in range(200)]
+    rounds = [[each.next_s() for each in many] for _ in range(6)]
+    for bound, values in zip((1, 2, 4, 8, 8, 8), rounds, strict=True):
+        assert max(values) <= bound
+        assert max(values) > 0.9 * bound
+        assert min(values) < 0.1 * bound
+    for _ in range(10_000):
+        assert backoff.next_s() <= 8
+    backoff.reset()
+    assert backoff.next_s() <= 1
