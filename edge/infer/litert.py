@@ -48,7 +48,7 @@ class LitertInterpreter:
         self._input = self._interpreter.tensor(details["index"])
         self._is_int8 = manifest.input.dtype == "int8"
         self._outputs = [output["index"] for output in outputs]
-        plan = _execution_plan(self._interpreter)
+        plan = execution_plan(self._interpreter)
         self.total_nodes = len(plan)
         self.delegated_nodes = sum(name.startswith(("DELEGATE", "Delegate", "edgetpu")) for name in plan)
         self.delegate = "none" if not self.delegated_nodes else "edgetpu" if delegate is not None else "xnnpack"
@@ -70,7 +70,7 @@ class LitertInterpreter:
 
 
 @contextmanager
-def _quiet_native_log() -> Iterator[None]:
+def quiet_native_log() -> Iterator[None]:
     """Keeps the native library's own chatter (``INFO: Created …``) off standard error while a model loads."""
     if os.environ.get("MIEN_NATIVE_LOG"):
         yield
@@ -104,7 +104,7 @@ def import_runtime() -> Any:
 def _make_interpreter(model: bytes, threads: int, delegate: Any) -> Any:
     runtime = import_runtime()
     try:
-        with _quiet_native_log():
+        with quiet_native_log():
             interpreter = runtime.Interpreter(
                 model_content=model, num_threads=threads, experimental_delegates=[delegate] if delegate else None
             )
@@ -144,7 +144,7 @@ def _check_tensors(manifest: AnyManifest, details: dict[str, Any], outputs: list
             raise BundleError(file, f"output {index} has scale and zero point {(scale, zero_point)}, not {said}")
 
 
-def _execution_plan(interpreter: Any) -> list[str]:
+def execution_plan(interpreter: Any) -> list[str]:
     """Names of the nodes that really run.
 
     Delegation appends its nodes and leaves the replaced ones in the list, so the plan is found from the outputs

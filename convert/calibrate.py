@@ -1,0 +1,105 @@
+"""Calibration: which pictures, and the ranges of the activations that they make."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.frameworks import import_tensorflow
+from convert.graph import Graph
+from convert.load import Pixels
+from edge.contract.labels import LABELS
+from edge.contract.manifest import Calibration
+from edge.errors import DataError
+from edge.infer.litert import quiet_native_log
+from training.datasets import Dataset
+from training.datasets.dataset import Colour
+
+PIXEL_RANGE: Final = (0.0, 255.0)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSet:
+    """The pictures that a model is calibrated with.
+
+    Attributes:
+        pixels: (n, height, width, channels) uint8 as the model takes them.
+        labels: (n,) positions in the model's own labels.
+        record: for the manifest.
+    """
+
+    pixels: Pixels
+    labels: npt.NDArray[np.int64]
+    record: Calibration
+
+
+def draw_calibration_set(
+    dataset: Dataset, *, labels: Sequence[str], size_px: int, colour: Colour, count: int, seed: int = 0
+) -> CalibrationSet:
+    """Draws pictures, as many of each class as there are, at most.
+
+    Where a class has too few, the others fill up. The order is shuffled, so that a part of the set is balanced too.
+
+    Args:
+        dataset: labelled faces.
+        labels: the model's, in its order, by our names.
+        size_px: side of its input.
+        colour: of its input.
+        count: how many; fewer when there are not enough.
+        seed: of the draw.
+
+    Raises:
+        DataError: no picture of one of the labels that the data set could have.
+    """
+    classes = class_positions(dataset, labels)
+    named = [k for k, label in enumerate(labels) if label in LABELS]
+    missing = [labels[k] for k in named if not (classes == k).any()]
+    if missing:
+        raise DataError(dataset.name, f"no picture of {', '.join(missing)}; calibration needs every class")
+    rng = np.random.default_rng(seed)
+    queues = [rng.permutation(np.flatnonzero(classes == k)) for k in named]
+    ranks = np.concatenate([np.arange(len(queue)) for queue in queues])
+    rows = np.concatenate(queues)[np.argsort(ranks, kind="stable")][:count]
+    rows = rng.permutation(rows)
+    pixels = dataset.select(rows).model_inputs(size_px=size_px, colour=colour)
+    digest = hashlib.sha256(pixels.tobytes() + classes[rows].tobytes()).hexdigest()
+    return CalibrationSet(pixels, classes[rows], Calibration(source=dataset.name, count=len(rows), sha256=digest))
+
+
+def class_positions(dataset: Dataset, labels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """(n,) each picture's position in a model's labels; -1 for a class that the model does not have.
+
+    Args:
+        dataset: labelled faces.
+        labels: the model's, in its order, by our names; others (``contempt``) match no picture.
+    """
+    named = np.array([k for k, label in enumerate(labels) if label in LABELS], np.int64)
+    found = dataset.class_indices([labels[k] for k in named])
+    return np.where(found < 0, -1, named[found])
+
+
+def calibrate(tflite: bytes, pixels: Pixels) -> bytes:
+    """Runs a float graph on pictures and writes the range of every activation into the file.
+
+    The input's range is not measured but pinned to 0..255, which makes its scale exactly 1.
+
+    Args:
+        tflite: float graph that takes pixels 0..255.
+        pixels: (n, height, width, channels) uint8.
+    """
+    import_tensorflow()
+    from tensorflow.lite.python.optimize.calibrator import Calibrator
+
+    def feed() -> Iterator[list[npt.NDArray[np.float32]]]:
+        for picture in pixels:
+            yield [picture[np.newaxis].astype(np.float32)]
+
+    with quiet_native_log():
+        graph = Graph(bytes(Calibrator(tflite).calibrate(feed)))
+    graph.set_range(graph.inputs[0], *PIXEL_RANGE)
+    return graph.encode()

@@ -1,0 +1,60 @@
+"""Imports TensorFlow and Keras quietly and only where they are needed."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+from edge.errors import MissingDependencyError
+from edge.infer.litert import quiet_native_log
+
+INSTALL: Final = "pip install 'mien[convert]'"
+
+
+def import_tensorflow() -> Any:
+    """The ``tensorflow`` module, its start-up chatter kept off standard error.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    try:
+        with quiet_native_log():
+            import tensorflow
+    except ImportError:
+        raise MissingDependencyError("model conversion", "tensorflow", INSTALL) from None
+    return tensorflow
+
+
+def import_keras() -> Any:
+    """The ``keras`` module on TensorFlow; see `import_tensorflow`."""
+    import_tensorflow()
+    try:
+        import keras
+    except ImportError:
+        raise MissingDependencyError("model conversion", "keras", INSTALL) from None
+    return keras
+
+
+def freeze_to_tflite(function: Any, shape: tuple[int, ...]) -> bytes:
+    """A float TFLite file of a TensorFlow function of one tensor.
+
+    The function's variables are frozen first: ``from_concrete_functions`` leaves those of Keras 3 as resources, and the
+    file could not read them.
+
+    Args:
+        function: takes one float32 tensor and returns one.
+        shape: of the input, the batch first.
+    """
+    tf = import_tensorflow()
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    traced = tf.function(function, autograph=False).get_concrete_function(
+        tf.TensorSpec(shape, tf.float32, name="pixels")
+    )
+    with quiet_native_log():
+        frozen = convert_variables_to_constants_v2(traced)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+        model: bytes = converter.convert()
+    return model

@@ -1,0 +1,64 @@
+"""The inputs of golden samples: two free photographs and seeded synthetic pictures, re-creatable without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.contract.manifest import InputSpec
+from edge.contract.preprocess import resize, to_grey
+from edge.errors import ConversionError
+from edge.records import Image
+
+PICTURES: Final = {
+    "collins_face.png": "Eileen Collins, NASA portrait, public domain (from scikit-image's astronaut)",
+    "hopper_face.png": "Grace Hopper, US Navy portrait, public domain (from Matplotlib's sample data)",
+}
+SYNTHETIC_COUNT: Final = 8
+_FOLDER: Final = Path(__file__).with_name("pictures")
+
+
+def make_golden_inputs(spec: InputSpec) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
+    """16 inputs and where they come from.
+
+    Each photograph as it is, mirrored, darker and smaller; each synthetic picture is smooth noise of a coarseness of
+    its own, because white noise reaches few of a network's activations.
+
+    Args:
+        spec: the model's input.
+
+    Returns:
+        (16, height, width, channels) uint8 and 16 origins.
+    """
+    _, height, width, _ = spec.shape
+    pictures: list[tuple[Image, str]] = []
+    for name, origin in PICTURES.items():
+        picture = cv2.imread(str(_FOLDER / name), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise ConversionError(f"{_FOLDER / name}: not a picture that can be read")
+        pictures += _variants(picture, origin)  # type: ignore[arg-type]
+    for seed in range(SYNTHETIC_COUNT):
+        cells = 2 + seed
+        coarse = np.random.default_rng(seed).integers(0, 256, (cells, cells, 3)).astype(np.uint8)
+        pictures.append((resize(coarse, (width, height)), f"synthetic seed {seed}"))
+    inputs = np.stack([_as_input(picture, spec) for picture, _ in pictures])
+    return inputs, tuple(origin for _, origin in pictures)
+
+
+def _variants(picture: Image, origin: str) -> list[tuple[Image, str]]:
+    darker = (picture // 3).astype(np.uint8)
+    smaller = resize(picture, (24, 24))
+    named = ((picture, ""), (np.ascontiguousarray(picture[:, ::-1]), ", mirrored"), (darker, ", darker"))
+    return [(image, origin + how) for image, how in (*named, (smaller, ", at 24 pixels"))]
+
+
+def _as_input(picture: Image, spec: InputSpec) -> npt.NDArray[np.uint8]:
+    _, height, width, channels = spec.shape
+    resized = resize(to_grey(picture) if channels == 1 else picture, (width, height))
+    if channels == 1:
+        return resized[:, :, np.newaxis]
+    return np.ascontiguousarray(resized[:, :, ::-1]) if spec.colour == "rgb" else resized

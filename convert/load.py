@@ -1,0 +1,341 @@
+"""Reads anybody's classifier into one form: a float TFLite graph from pixels 0..255 to logits, and the original beside it.
+
+A new kind of model file is one function and one line in `LOADERS`.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.frameworks import freeze_to_tflite, import_keras, import_tensorflow
+from convert.graph import Graph
+from convert.probe import probe_model
+from edge.errors import ConversionError, ModelFileError, UsageError
+from edge.infer.litert import import_runtime, quiet_native_log
+from edge.records import Floats
+
+Pixels = npt.NDArray[np.uint8]
+Head = Literal["auto", "logits", "softmax"]
+BATCH: Final = 128
+_SUM_TOLERANCE: Final = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class InputArithmetic:
+    """What a model that does not scale its input itself expects: ``(pixel - mean) * scale``.
+
+    Attributes:
+        scale: factor, ``1/255`` for 0..1.
+        mean: one value, or one a channel in the model's order, in pixel values.
+    """
+
+    scale: float
+    mean: tuple[float, ...] = (0.0,)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model as its file has it.
+
+    Attributes:
+        tflite: float TFLite file of it, batch 1.
+        run: the original: (n, height, width, channels) float32 to (n, classes) float32.
+        kind: ``keras``, ``savedmodel``, ``tflite``, ``onnx``.
+    """
+
+    tflite: bytes
+    run: Callable[[Floats], Floats]
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class FloatModel:
+    """A classifier ready to be quantized.
+
+    Attributes:
+        path: where it came from.
+        kind: see `Source.kind`.
+        tflite: float TFLite file from pixels 0..255 to logits, batch 1.
+        input_shape: height, width, channels.
+        classes: number of outputs.
+        softmax_removed: whether the file ended in a softmax.
+        predict: (n, height, width, channels) uint8 to (n, classes) float32 logits, computed by the original; up to a
+            constant a picture where a softmax was removed.
+    """
+
+    path: Path
+    kind: str
+    tflite: bytes
+    input_shape: tuple[int, int, int]
+    classes: int
+    softmax_removed: bool
+    predict: Callable[[Pixels], Floats]
+
+
+def load_model(path: Path, *, arithmetic: InputArithmetic | None, head: Head = "auto") -> FloatModel:
+    """Reads a model file.
+
+    Args:
+        path: ``.keras``, ``.h5``, ``.hdf5``, ``.tflite``, ``.onnx`` or a SavedModel folder.
+        arithmetic: what the model expects of its input; None when it scales pixels 0..255 itself.
+        head: what the model puts out; ``auto`` looks for a softmax at the end.
+
+    Raises:
+        ModelFileError: missing, damaged, or not one picture in and one row of classes out.
+        UsageError: something has to be said on the command line; the message names the flag.
+    """
+    if not path.exists():
+        raise ModelFileError(path, "no such file or folder")
+    source = _loader(path)(path)
+    try:
+        graph = Graph(source.tflite)
+    except ValueError as error:
+        raise ModelFileError(path, str(error)) from None
+    shape, classes = _check_form(graph, path)
+    _check_finite(graph, path)
+    if arithmetic is not None:
+        _check_mean(arithmetic, shape[2])
+        graph.insert_input_arithmetic(scale=arithmetic.scale, mean=np.array(arithmetic.mean, np.float32))
+    elif not graph.scales_its_input():
+        raise UsageError(
+            f"{path}: nothing in the model scales its input; say what it expects: --scale 1 for pixels 0..255,"
+            " --scale 1/255 for 0..1, --scale 1/127.5 --mean 127.5 for -1..1"
+        )
+    removed = _strip_head(graph, head, path)
+    _check_sums(source, shape, removed=removed, arithmetic=arithmetic, path=path)
+    predict = _predictor(source.run, arithmetic, from_probabilities=removed)
+    return FloatModel(path, source.kind, graph.encode(), shape, classes, removed, predict)
+
+
+def load_keras_file(path: Path) -> Source:
+    """Reads ``.keras``, ``.h5`` or ``.hdf5``."""
+    keras = import_keras()
+    try:
+        with quiet_native_log():
+            model = keras.models.load_model(path, compile=False)
+    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile, AttributeError) as error:
+        raise ModelFileError(path, f"Keras cannot read it: {_first_line(error)}") from None
+    return keras_source(model, path=path)
+
+
+def keras_source(model: Any, *, path: Path) -> Source:
+    """A Keras model in memory.
+
+    Args:
+        model: a `keras.Model` with one input and one output.
+        path: named in errors.
+
+    Raises:
+        ModelFileError: more inputs or outputs, or an open input size.
+    """
+    tf = import_tensorflow()
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ModelFileError(
+            path, f"{len(model.inputs)} inputs and {len(model.outputs)} outputs; one of each is needed"
+        )
+    shape = _fixed_shape(tuple(model.inputs[0].shape), path)
+    batched = tf.function(lambda pixels: model(pixels, training=False), autograph=False, input_signature=[
+        tf.TensorSpec((None, *shape), tf.float32)])  # fmt: skip
+    tflite = _convert(lambda pixels: model(pixels, training=False), (1, *shape), path)
+    return Source(tflite, lambda pixels: np.asarray(batched(pixels), np.float32), "keras")
+
+
+def load_saved_model(path: Path) -> Source:
+    """Reads a SavedModel folder through its serving signature."""
+    tf = import_tensorflow()
+    try:
+        with quiet_native_log():
+            module = tf.saved_model.load(str(path))
+    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        raise ModelFileError(path, f"TensorFlow cannot read it: {_first_line(error)}") from None
+    signatures = getattr(module, "signatures", {})
+    name = "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
+    if name is None:
+        raise ModelFileError(path, "a SavedModel without signatures")
+    signature = signatures[name]
+    arguments, outputs = signature.structured_input_signature[1], signature.structured_outputs
+    if len(arguments) != 1 or len(outputs) != 1:
+        raise ModelFileError(path, f"{len(arguments)} inputs and {len(outputs)} outputs; one of each is needed")
+    (argument,), (output,) = arguments, outputs
+    shape = _fixed_shape(tuple(arguments[argument].shape), path)
+    tflite = _convert(lambda pixels: signature(**{argument: pixels})[output], (1, *shape), path)
+    single = arguments[argument].shape[0] == 1
+
+    def run(pixels: Floats) -> Floats:
+        parts = [pixels[i : i + 1] for i in range(len(pixels))] if single else [pixels]
+        return np.concatenate([signature(**{argument: tf.constant(part)})[output].numpy() for part in parts])
+
+    _keep_alive.append(module)
+    return Source(tflite, run, "savedmodel")
+
+
+def load_tflite(path: Path) -> Source:
+    """Reads a float ``.tflite``; it was looked at in a child process first."""
+    facts = probe_model(path)
+    if len(facts.inputs) != 1 or len(facts.outputs) != 1:
+        raise ModelFileError(
+            path, f"{len(facts.inputs)} inputs and {len(facts.outputs)} outputs; one of each is needed"
+        )
+    model = path.read_bytes()
+    graph = Graph(model)
+    kinds = {graph.dtype(index) for op in graph.weighted_ops() for index in op.inputs if index >= 0}
+    if kinds != {"float32"}:
+        raise ModelFileError(path, f"weights are {', '.join(sorted(kinds - {'float32'}))}; the float model is needed")
+    interpreter = _open(model)
+    input_index, output_index = (
+        part[0]["index"] for part in (interpreter.get_input_details(), interpreter.get_output_details())
+    )
+
+    def run(pixels: Floats) -> Floats:
+        rows = []
+        for picture in pixels:
+            interpreter.set_tensor(input_index, picture[np.newaxis])
+            interpreter.invoke()
+            rows.append(interpreter.get_tensor(output_index)[0])
+        return np.stack(rows)
+
+    return Source(model, run, "tflite")
+
+
+def load_onnx(path: Path) -> Source:
+    """Reads ``.onnx``; see `convert.onnx_import`."""
+    from convert.onnx_import import import_onnx
+
+    function, run, shape = import_onnx(path)
+    return Source(_convert(function, (1, *shape), path), run, "onnx")
+
+
+LOADERS: Final[dict[str, Callable[[Path], Source]]] = {
+    ".keras": load_keras_file,
+    ".h5": load_keras_file,
+    ".hdf5": load_keras_file,
+    ".tflite": load_tflite,
+    ".onnx": load_onnx,
+}
+_keep_alive: list[Any] = []
+"""A SavedModel's functions hold its variables weakly."""
+
+
+def _loader(path: Path) -> Callable[[Path], Source]:
+    if path.is_dir():
+        if not (path / "saved_model.pb").is_file():
+            raise ModelFileError(
+                path, f"a folder without saved_model.pb; a model is {', '.join(LOADERS)} or a SavedModel"
+            )
+        return load_saved_model
+    if path.suffix.lower() not in LOADERS:
+        raise ModelFileError(path, f"not a model file; wanted {', '.join(LOADERS)} or a SavedModel folder")
+    return LOADERS[path.suffix.lower()]
+
+
+def _convert(function: Any, shape: tuple[int, ...], path: Path) -> bytes:
+    tf = import_tensorflow()
+    from tensorflow.lite.python.convert_phase import ConverterError
+
+    try:
+        return freeze_to_tflite(function, shape)
+    except (ValueError, TypeError, RuntimeError, ConverterError, tf.errors.OpError) as error:
+        raise ModelFileError(path, f"cannot be converted to TFLite: {_first_line(error)}") from None
+
+
+def _fixed_shape(shape: tuple[int | None, ...], path: Path) -> tuple[int, int, int]:
+    if len(shape) != 4 or shape[1] is None or shape[2] is None or shape[3] not in (1, 3):
+        raise ModelFileError(path, f"input {shape}; wanted (batch, height, width, 1 or 3) with a fixed size")
+    return shape[1], shape[2], shape[3]
+
+
+def _check_form(graph: Graph, path: Path) -> tuple[tuple[int, int, int], int]:
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise ModelFileError(
+            path, f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one of each is needed"
+        )
+    shape, output = graph.shape(graph.inputs[0]), graph.shape(graph.outputs[0])
+    if graph.dtype(graph.inputs[0]) != "float32":
+        raise ModelFileError(path, f"takes {graph.dtype(graph.inputs[0])}; the float model is needed")
+    height, width, channels = _fixed_shape(shape, path)
+    if height != width:
+        raise ModelFileError(path, f"input of {width}x{height}; a face crop is square")
+    if len(output) != 2 or output[0] != 1 or output[1] < 2:
+        raise ModelFileError(path, f"output {output}; wanted (1, classes)")
+    return (height, width, channels), output[1]
+
+
+def _check_finite(graph: Graph, path: Path) -> None:
+    for index, values in graph.constants():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).sum())
+            raise ModelFileError(path, f"{graph.name(index)}: {bad} of {values.size} weights are NaN or infinite")
+
+
+def _check_mean(arithmetic: InputArithmetic, channels: int) -> None:
+    if len(arithmetic.mean) not in (1, channels):
+        raise UsageError(
+            f"--mean: {len(arithmetic.mean)} values; the model has {channels} channels: give 1 or {channels}"
+        )
+
+
+def _strip_head(graph: Graph, head: Head, path: Path) -> bool:
+    removed = graph.drop_final_softmax()
+    if head == "softmax" and not removed:
+        raise UsageError(f"{path}: --head softmax, but the model does not end in a softmax")
+    if head == "logits" and removed:
+        raise UsageError(f"{path}: --head logits, but the model ends in a softmax")
+    return removed
+
+
+def _check_sums(
+    source: Source,
+    shape: tuple[int, int, int],
+    *,
+    removed: bool,
+    arithmetic: InputArithmetic | None,
+    path: Path,
+) -> None:
+    """Outputs that look like probabilities although no softmax was found at the end would be taken for logits."""
+    noise = np.random.default_rng(0).integers(0, 256, (8, *shape)).astype(np.uint8)
+    outputs = source.run(_arithmetic(noise, arithmetic))
+    if not np.isfinite(outputs).all():
+        raise ModelFileError(path, "puts out NaN or infinite values")
+    sums_to_one = bool((np.abs(outputs.sum(axis=1) - 1) < _SUM_TOLERANCE).all() and (outputs >= 0).all())
+    if sums_to_one and not removed:
+        raise ModelFileError(path, "puts out probabilities, but no softmax stands at its end that could be removed")
+    if removed and not sums_to_one:
+        raise ConversionError(f"{path}: a softmax stands at the end, but its outputs do not sum to 1")
+
+
+def _arithmetic(pixels: Pixels, arithmetic: InputArithmetic | None) -> Floats:
+    values = pixels.astype(np.float32)
+    if arithmetic is None:
+        return values
+    shifted: Floats = (values - np.array(arithmetic.mean, np.float32)) * np.float32(arithmetic.scale)
+    return shifted
+
+
+def _predictor(
+    run: Callable[[Floats], Floats], arithmetic: InputArithmetic | None, *, from_probabilities: bool
+) -> Callable[[Pixels], Floats]:
+    def predict(pixels: Pixels) -> Floats:
+        parts = [run(_arithmetic(pixels[i : i + BATCH], arithmetic)) for i in range(0, len(pixels), BATCH)]
+        outputs = np.concatenate(parts)
+        return np.log(np.maximum(outputs, np.float32(1e-30))) if from_probabilities else outputs
+
+    return predict
+
+
+def _open(model: bytes) -> Any:
+    with quiet_native_log():
+        interpreter = import_runtime().Interpreter(model_content=model)
+        interpreter.allocate_tensors()
+    return interpreter
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,195 @@
+"""Makes a calibrated float graph small. What each scheme and each kind of input and output means stands in `SCHEMES`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert import schema_py_generated as schema
+
+from convert.calibrate import calibrate
+from convert.frameworks import import_tensorflow
+from convert.graph import Graph
+from convert.load import Pixels
+from edge.errors import ConversionError, UsageError
+from edge.infer.litert import quiet_native_log
+
+Scheme = Literal["int8", "int16x8", "float16", "dynamic"]
+Io = Literal["int8", "uint8", "float32"]
+SCHEMES: Final[dict[str, tuple[str, ...]]] = {
+    "int8": ("int8", "uint8", "float32"),
+    "int16x8": ("float32",),
+    "float16": ("float32",),
+    "dynamic": ("float32",),
+}
+"""Scheme -> kinds of input and output that it can have, the default first.
+
+``int8``: weights int8 per output channel, activations int8, XNNPACK takes the whole graph. Input ``int8`` has scale 1
+and zero point -128, ``uint8`` scale 1 and zero point 0 (one QUANTIZE more), ``float32`` takes pixels 0..255 (QUANTIZE and
+DEQUANTIZE lie inside the graph). ``int16x8``: int16 activations; XNNPACK takes none of it, TFLite's own slow kernels
+run. ``float16``: weights stored as float16 and widened when the model is loaded; half the bytes, the speed of float.
+``dynamic``: weights int8, activations float32 quantized at run time; tflite-runtime 2.14 does not load it. Those three
+take float32 pixels 0..255 and put out float32 logits.
+"""
+RECIPE: Final = "ptq/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A quantized file.
+
+    Attributes:
+        model: the file.
+        recipe: what was done, for the manifest.
+    """
+
+    model: bytes
+    recipe: str
+
+
+def check_io(scheme: str, io: str | None) -> Io:
+    """The kind of input and output of a scheme; its default where none is given.
+
+    Raises:
+        UsageError: an unknown scheme, or a kind that it cannot have.
+    """
+    if scheme not in SCHEMES:
+        raise UsageError(f"--scheme: {scheme!r} is not one of {', '.join(SCHEMES)}")
+    allowed = SCHEMES[scheme]
+    if io is not None and io not in allowed:
+        raise UsageError(f"--io: {io!r} is not one of {', '.join(allowed)}, which --scheme {scheme} can have")
+    return io or allowed[0]  # type: ignore[return-value]
+
+
+def quantize(tflite: bytes, *, scheme: Scheme, io: Io, pixels: Pixels) -> Quantized:
+    """Quantizes a float graph.
+
+    Args:
+        tflite: from pixels 0..255 to logits, batch 1.
+        scheme: see `SCHEMES`.
+        io: see `SCHEMES`.
+        pixels: (n, height, width, channels) uint8 for calibration.
+
+    Raises:
+        ConversionError: the converter breaks off, or does not deliver what was asked for.
+    """
+    if scheme == "int8":
+        return Quantized(quantize_int8(calibrate(tflite, pixels), io=io), f"{RECIPE}: int8 per channel, min/max ranges")
+    if scheme == "int16x8":
+        return Quantized(_quantize_int16x8(tflite, pixels), f"{RECIPE}: int16 activations, int8 weights per channel")
+    if scheme == "float16":
+        return Quantized(_store_float16(tflite), f"{RECIPE}: float16 weights")
+    return Quantized(_quantize_weights(tflite), f"{RECIPE}: int8 weights per channel, float activations")
+
+
+def quantize_int8(calibrated: bytes, *, io: Io = "int8", float_nodes: Sequence[str] = ()) -> bytes:
+    """Quantizes a calibrated graph to int8, weights per channel.
+
+    Args:
+        calibrated: from `convert.calibrate.calibrate`.
+        io: kind of the input and the output.
+        float_nodes: names of output tensors of operators that stay in float.
+
+    Raises:
+        ConversionError: the quantizer breaks off, or the input's scale is not 1.
+    """
+    tf = import_tensorflow()
+    from tensorflow.lite.python.convert import mlir_quantize
+    from tensorflow.lite.python.convert_phase import ConverterError
+    from tensorflow.lite.python.util import modify_model_io_type
+
+    kind = tf.float32 if io == "uint8" else tf.dtypes.as_dtype(io)
+    try:
+        with quiet_native_log():
+            model = mlir_quantize(
+                calibrated,
+                fully_quantize=not float_nodes,
+                input_data_type=kind,
+                output_data_type=kind,
+                denylisted_nodes=set(float_nodes) or None,
+            )
+            if io == "uint8":
+                model = modify_model_io_type(model, tf.uint8, tf.uint8)
+    except (ValueError, RuntimeError, ConverterError) as error:
+        raise ConversionError(f"TFLite's quantizer breaks off: {' '.join(str(error).split())[:200]}") from None
+    _check_pinned(bytes(model), io)
+    return bytes(model)
+
+
+def _check_pinned(model: bytes, io: Io) -> None:
+    if io == "float32":
+        return
+    graph = Graph(model)
+    pinned = ([1.0], [-128 if io == "int8" else 0])
+    found = graph.quantization(graph.inputs[0])
+    if graph.dtype(graph.inputs[0]) != io or found != pinned:
+        raise ConversionError(f"the input became {graph.dtype(graph.inputs[0])} {found}; {io} {pinned} is demanded")
+
+
+def _quantize_int16x8(tflite: bytes, pixels: Pixels) -> bytes:
+    tf = import_tensorflow()
+    from tensorflow.lite.python.optimize.calibrator import Calibrator
+
+    def feed() -> Iterator[list[npt.NDArray[np.float32]]]:
+        for picture in pixels:
+            yield [picture[np.newaxis].astype(np.float32)]
+
+    try:
+        with quiet_native_log():
+            model = Calibrator(tflite).calibrate_and_quantize(
+                feed, tf.float32, tf.float32, False, activations_type=tf.int16, bias_type=tf.int64
+            )
+    except (ValueError, RuntimeError) as error:
+        raise ConversionError(f"TFLite's int16 quantizer breaks off: {' '.join(str(error).split())[:200]}") from None
+    return bytes(model)
+
+
+def _store_float16(tflite: bytes) -> bytes:
+    """Every float32 constant of 16 or more values becomes float16 behind a DEQUANTIZE, which XNNPACK folds away."""
+    graph = Graph(tflite)
+    for index, values in list(graph.constants()):
+        if values.dtype == np.float32 and values.size >= 16:
+            limit = np.finfo(np.float16).max
+            graph.store_as_float16(index, np.clip(values, -limit, limit).astype(np.float16))
+    return graph.encode()
+
+
+def _quantize_weights(tflite: bytes) -> bytes:
+    """Weights of convolutions and fully connected layers become int8, symmetric per output channel."""
+    graph = Graph(tflite)
+    for op in graph.weighted_ops():
+        index = op.inputs[1]
+        values = graph.constant(index)
+        if values is None or values.dtype != np.float32:
+            continue
+        axis = 3 if op.name == "DEPTHWISE_CONV_2D" else 0
+        integers, scales = quantize_per_channel(values, axis=axis)
+        tensor: Any = graph.tensor(index)
+        tensor.type = schema.TensorType.INT8
+        tensor.quantization = schema.QuantizationParametersT()
+        tensor.quantization.scale, tensor.quantization.quantizedDimension = scales.tolist(), axis
+        tensor.quantization.zeroPoint = [0] * len(scales)
+        graph.set_constant(index, integers)
+    return graph.encode()
+
+
+def quantize_per_channel(
+    weights: npt.NDArray[np.float32], *, axis: int
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Symmetric int8 weights with one scale an output channel.
+
+    Args:
+        weights: any shape.
+        axis: of the output channels.
+
+    Returns:
+        The integers, -127..127, and (channels,) scales.
+    """
+    others = tuple(i for i in range(weights.ndim) if i != axis)
+    scales = np.maximum(np.abs(weights).max(axis=others), 1e-12).astype(np.float32) / np.float32(127)
+    shape = [-1 if i == axis else 1 for i in range(weights.ndim)]
+    integers = np.clip(np.rint(weights / scales.reshape(shape)), -127, 127).astype(np.int8)
+    return integers, scales
