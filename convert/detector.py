@@ -249,7 +249,8 @@ def detector_command(
     calibrate: Annotated[Path, typer.Option(help="folder of pictures and clips that show faces")],
     out: Annotated[Path, typer.Option(help="folder that the bundles are written into")],
     size: Annotated[
-        list[str] | None, typer.Option(help="WIDTHxHEIGHT, multiples of 32; repeat for more [default: the shipped ones]")
+        list[str] | None,
+        typer.Option(help="WIDTHxHEIGHT, multiples of 32; repeat for more [default: the shipped ones]"),
     ] = None,
 ) -> None:
     """Quantize the YuNet face detector and write its bundles."""

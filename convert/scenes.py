@@ -117,9 +117,7 @@ def compose_scenes(sources: Sequence[Source], *, count: int, size_wh: tuple[int,
     strata = (rng.permutation(count) + rng.random(count)) / count
     face_px = _SMALLEST_FACE_PX * (largest / _SMALLEST_FACE_PX) ** strata
     order = np.concatenate([rng.permutation(len(sources)) for _ in range(count // len(sources) + 1)])
-    return [
-        _compose(sources[int(order[i])], face_px=float(face_px[i]), size_wh=size_wh, rng=rng) for i in range(count)
-    ]
+    return [_compose(sources[int(order[i])], face_px=float(face_px[i]), size_wh=size_wh, rng=rng) for i in range(count)]
 
 
 def _compose(source: Source, *, face_px: float, size_wh: tuple[int, int], rng: np.random.Generator) -> Picture:

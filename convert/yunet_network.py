@@ -218,27 +218,28 @@ def _upsample(x: keras.KerasTensor) -> keras.KerasTensor:
     return layers.Reshape((2 * height, 2 * width, channels))(layers.Concatenate()([rows, rows]))
 
 
-def rescale(weights: YuNetWeights, peaks: Mapping[str, Array]) -> YuNetWeights:
-    """Divides every channel of every inner tensor by its peak, without changing what the network computes.
+def rescale(weights: YuNetWeights, scales: Mapping[str, Array]) -> YuNetWeights:
+    """Divides every channel of every inner tensor by its scale, without changing what the network computes.
 
     Nothing stands between the two convolutions of a unit, and ReLU, maximum and equally scaled addition commute with a positive
     factor: the factor goes into the convolution before the tensor and its inverse into the one after it.
 
     Args:
         weights: weights as loaded.
-        peaks: per tensor float32 (channels,), > 0; the members of `ADDED_TOGETHER` share theirs. The heads' outputs stay.
+        scales: per tensor float32 (channels,); above 0, but for the tensors `between` two convolutions, where the sign is free too.
+            The members of `ADDED_TOGETHER` share theirs. The heads' outputs stay.
     """
     units = {}
     for name, unit in weights.units.items():
-        peak_in, peak_between = peaks[INPUT_OF[name]], peaks[between(name)]
-        peak_out = peaks.get(name, np.ones_like(unit.depthwise_bias))
+        scale_in, scale_between = scales[INPUT_OF[name]], scales[between(name)]
+        scale_out = scales.get(name, np.ones_like(unit.depthwise_bias))
         units[name] = Unit(
-            unit.pointwise * peak_in[:, None] / peak_between,
-            unit.pointwise_bias / peak_between,
-            unit.depthwise * peak_between / peak_out,
-            unit.depthwise_bias / peak_out,
+            unit.pointwise * scale_in[:, None] / scale_between,
+            unit.pointwise_bias / scale_between,
+            unit.depthwise * scale_between / scale_out,
+            unit.depthwise_bias / scale_out,
         )
-    return YuNetWeights(weights.stem / peaks["stem"], weights.stem_bias / peaks["stem"], units)
+    return YuNetWeights(weights.stem / scales["stem"], weights.stem_bias / scales["stem"], units)
 
 
 def range_heads(weights: YuNetWeights, *, low: Array, high: Array) -> YuNetWeights:
