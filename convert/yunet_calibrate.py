@@ -1,7 +1,8 @@
 """Ranges for YuNet's int8 tensors, measured where they matter: around faces.
 
-Far from faces the network says "no" with any number it likes (objectness logits reach −44, sizes explode). Ranges that include those
-numbers waste the 8 bits; what is measured here therefore comes from the cells near plausible faces only, and saturates elsewhere.
+Far from faces the network says "no" with any number it likes (objectness logits reach −44, sizes explode). Ranges
+that include those numbers waste the 8 bits; what is measured here therefore comes from the cells near plausible faces
+only, and saturates elsewhere.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from edge.errors import DataError
 PLAUSIBLE_SCORE = 0.1
 LOGIT_FLOOR = -8.0
 OBJECTNESS_LEAD = 0.1
-"""Added to the objectness logit: rounding scatters the scores by ±0.016 around the float network's, so that at equal thresholds
-faces just above it would be lost. Chosen on 4,688 faces of scenes that were not calibrated on: found 98.95 % → 99.15 %."""
+"""Added to the objectness logit: rounding scatters the scores by ±0.016 around the float network's, so that at equal
+thresholds faces just above it would be lost. Chosen on 4,688 faces of scenes that were not calibrated on: found 98.95
+% → 99.15 %."""
 _FEWEST_CELLS = 50
 _HEAD_MARGIN = 0.03
 _OBJECTNESS_PEAK = 7.5
@@ -78,19 +80,19 @@ def calibrate(
         DataError: the scenes show too few faces of some size.
     """
     extremes, cells = _observe(weights, scenes, size_wh=size_wh)
+    low, high = _head_ranges(cells)
     ranges = {"picture": (0.0, 255.0)} | dict.fromkeys([f"head{stride}" for stride in STRIDES], (0.0, 1.0))
     scales: dict[str, Array] = {}
-    for name, (low, high) in extremes.items():
+    for name, (lowest, highest) in extremes.items():
         if name in _BETWEEN:
-            scales[name], ranges[name] = _fit_signed(low, high)
+            scales[name], ranges[name] = _fit_signed(lowest, highest)
         else:
-            scales[name] = _keep_range(high)
+            scales[name] = _keep_range(highest)
     for group in ADDED_TOGETHER:
-        shared = np.maximum.reduce([scales[name] for name in group])
+        shared: Array = np.max([scales[name] for name in group], axis=0)
         ranges |= {name: (0.0, float((scales[name] / shared).max())) for name in group}
         scales |= dict.fromkeys(group, shared)
     ranges |= {name: (0.0, 1.0) for name in scales if name not in ranges}
-    low, high = _head_ranges(cells)
     rewritten = range_heads(rescale(weights, scales), low=low, high=high)
     lead = np.zeros_like(low)
     lead[:, 1] = OBJECTNESS_LEAD
@@ -100,7 +102,7 @@ def calibrate(
 def _observe(
     weights: YuNetWeights, scenes: Sequence[NDArray[np.uint8]], *, size_wh: tuple[int, int]
 ) -> tuple[dict[str, tuple[Array, Array]], list[Array]]:
-    """Per tensor the lowest and highest value (channels,) near faces; per stride the raw values (n, 16) of plausible cells."""
+    """Lowest and highest value (channels,) near faces, per tensor; raw values (n, 16) of plausible cells, per stride."""
     names = ["stem", *_BETWEEN, *(name for name in INPUT_OF if not name.startswith("head"))]
     names += [group[-1] for group in ADDED_TOGETHER]
     network = build_network(weights, size_wh=size_wh)
@@ -113,7 +115,8 @@ def _observe(
         near = np.zeros((size_wh[1] // STRIDES[0], size_wh[0] // STRIDES[0]), np.uint8)
         for level, (part, mask) in enumerate(_split_levels(output, plausible, size_wh=size_wh)):
             cells[level].append(part[mask.ravel()])
-            near |= _scale_mask(cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)), near.shape)
+            grown = np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)), np.uint8)
+            near |= _scale_mask(grown, near.shape)
         if not near.any():
             continue
         for name, tensor in zip(names, tensors, strict=True):
@@ -131,8 +134,8 @@ def _observe(
 def _fit_signed(low: Array, high: Array) -> tuple[Array, tuple[float, float]]:
     """Scales, float32 (channels,), that bring all channels of a signed tensor into one range, and that range.
 
-    The sign of a channel is free, so each is turned to have its larger side up. The common lower end −a then lies where the mean
-    square of the channels' quantization steps, each relative to the channel's own size, is smallest.
+    The sign of a channel is free, so each is turned to have its larger side up. The common lower end −a then lies
+    where the mean square of the channels' quantization steps, each relative to the channel's own size, is smallest.
     """
     up = np.maximum(np.maximum(-low, high), 1e-9)
     down = np.maximum(np.minimum(-low, high), 0)
@@ -140,12 +143,13 @@ def _fit_signed(low: Array, high: Array) -> tuple[Array, tuple[float, float]]:
     costs = [np.mean((np.maximum(up, down / end) * (1 + end) / up) ** 2) for end in ends]
     end = float(ends[int(np.argmin(costs))])
     scale = _keep_range(np.maximum(up, down / end))
-    return (scale * np.where(-low > high, -1, 1)).astype(np.float32), (-end, 1.0)
+    return scale * np.where(-low > high, np.float32(-1), np.float32(1)), (-end, 1.0)
 
 
 def _keep_range(peak: Array) -> Array:
     """Peaks, none below a thousandth of the largest: dividing by nothing would only stretch noise."""
-    return np.maximum(peak, 1e-3 * peak.max()).astype(np.float32)
+    kept: Array = np.maximum(peak, 1e-3 * peak.max()).astype(np.float32)
+    return kept
 
 
 def _split_levels(
