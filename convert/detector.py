@@ -21,7 +21,6 @@ from convert.yunet_calibrate import CalibratedYuNet, calibrate, pad_stem
 from convert.yunet_network import STRIDES, Array, YuNetWeights, build_network, decode_cells, load_weights
 from edge.contract.golden import Golden
 from edge.contract.manifest import (
-    SCHEMA,
     Calibration,
     DataSetUse,
     DetectManifest,
@@ -41,33 +40,24 @@ CALIBRATION_SIZE_WH = (640, 480)
 CALIBRATION_SCENES = 96
 RECIPE = "yunet-int8/1: channels rescaled to their range near faces, heads mapped onto 0..1, per-channel weights"
 VERSION = "1.0.0"
-# XNNPACK computes the same integers everywhere but for the last bit of a rounding, which 53 layers can carry on; TFLite's own
-# kernels round differently in every layer. Figures: the worst differences seen, doubled (`tests/benchmarks/detector.py`).
+# XNNPACK computes the same integers everywhere but for the last bit of a rounding, which 53 layers can carry on;
+# TFLite's own kernels round differently in every layer. Figures: the worst differences seen, doubled
+# (`tests/benchmarks/detector.py`).
 MAX_STEPS_XNNPACK = 8
 MAX_STEPS_OTHER = 64
 _FINDER_SIDE_PX = 640
 _FINDER_SCORE = 0.7
-_ASTRONAUT = Path(__file__).with_name("pictures") / "astronaut.png"
-_ASTRONAUT_ORIGIN = "Eileen Collins, NASA, public domain (scikit-image's astronaut, cut and reduced)"
+_PICTURES = Path(__file__).with_name("pictures")
+_ORIGIN = "faces of Eileen Collins (NASA) and Grace Hopper (US Navy), public domain, on black"
 _LICENCE = "MIT"
-_NOTICE = """YuNet face detector, weights of OpenCV Zoo's face_detection_yunet_2023mar.onnx.
-MIT License. Copyright (c) 2020 Shiqi Yu <shiqi.yu@gmail.com>
-Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation \
-files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy, \
-modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software \
-is furnished to do so, subject to the following conditions:
-The above copyright notice and this permission notice shall be included in all copies or substantial portions of the Software.
-THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES \
-OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE \
-LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR \
-IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE."""
+_NOTICE = Path(__file__).with_name("licences") / "yunet.txt"
 
 
 def quantize_yunet(calibrated: CalibratedYuNet, *, size_wh: tuple[int, int]) -> bytes:
     """The int8 TFLite file for one input size.
 
-    Weights are quantized per channel; the activations' ranges come from the network itself, so that no representative data is
-    needed here and every size gets the same integers.
+    Weights are quantized per channel; the activations' ranges come from the network itself, so that no representative
+    data is needed here and every size gets the same integers.
 
     Args:
         calibrated: the rewritten weights and their ranges.
@@ -160,7 +150,7 @@ def write_detector_bundle(folder: Path, detector: CalibratedDetector, *, size_wh
     golden = Golden(inputs, (outputs,), origins)
     scale, zero_point = details["quantization"]
     manifest = DetectManifest(
-        schema=SCHEMA,
+        schema="mien.manifest/1",
         name=folder.name,
         version=VERSION,
         status="unverified",
@@ -179,7 +169,7 @@ def write_detector_bundle(folder: Path, detector: CalibratedDetector, *, size_wh
         metrics=(),
         golden=describe_golden(golden, max_steps_xnnpack=MAX_STEPS_XNNPACK, max_steps_other=MAX_STEPS_OTHER),
         licence=_LICENCE,
-        notices=(_NOTICE,),
+        notices=(_NOTICE.read_text(encoding="utf-8"),),
         strides=STRIDES,
         heads=_heads(detector.yunet),
     )
@@ -194,18 +184,17 @@ def _heads(yunet: CalibratedYuNet) -> tuple[tuple[HeadScale, ...], ...]:
 
 
 def _golden_inputs(size_wh: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
-    """Two inputs: a face at two sizes on black, and seeded blocks of colour. Both compress well at any size."""
+    """Two inputs: faces of two sizes on black, and seeded blocks of colour. Both compress well at any size."""
     width, height = size_wh
     inputs = np.zeros((2, height + 1, width + 1, 3), np.uint8)
-    face = cv2.imread(str(_ASTRONAUT), cv2.IMREAD_COLOR)
-    if face is None:
-        raise DataError(_ASTRONAUT, "not a picture that can be read")
-    small = resize(np.asarray(face, np.uint8), (48, 48))
-    inputs[0, 17 : 17 + 128, 17 : 17 + 128] = face
-    inputs[0, 33 : 33 + 48, 193 : 193 + 48] = small
+    collins, hopper = (cv2.imread(str(_PICTURES / f"{name}_face.png")) for name in ("collins", "hopper"))
+    if collins is None or hopper is None:
+        raise DataError(_PICTURES, "the golden samples' pictures are missing")
+    inputs[0, 17 : 17 + 120, 17 : 17 + 120] = resize(np.asarray(collins, np.uint8), (120, 120))
+    inputs[0, 33 : 33 + 48, 193 : 193 + 48] = resize(np.asarray(hopper, np.uint8), (48, 48))
     blocks = np.random.default_rng(0).integers(0, 256, (height // 32, width // 32, 3), np.uint8)
     inputs[1, 1:, 1:] = blocks.repeat(32, axis=0).repeat(32, axis=1)
-    return inputs, (_ASTRONAUT_ORIGIN, "synthetic seed 0")
+    return inputs, (_ORIGIN, "synthetic seed 0")
 
 
 def _run(model: bytes, inputs: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int8], dict[str, tuple[float, int]]]:
@@ -249,7 +238,8 @@ def detector_command(
     calibrate: Annotated[Path, typer.Option(help="folder of pictures and clips that show faces")],
     out: Annotated[Path, typer.Option(help="folder that the bundles are written into")],
     size: Annotated[
-        list[str] | None, typer.Option(help="WIDTHxHEIGHT, multiples of 32; repeat for more [default: the shipped ones]")
+        list[str] | None,
+        typer.Option(help="WIDTHxHEIGHT, multiples of 32; repeat for more [default: the shipped ones]"),
     ] = None,
 ) -> None:
     """Quantize the YuNet face detector and write its bundles."""

@@ -1,8 +1,9 @@
 """Reads the convolutions of an ONNX file with the standard library and numpy alone.
 
-Only what a chain of convolutions needs is understood: the order of the ``Conv`` nodes and their constant inputs. This keeps the
-`onnx` package (and the protobuf version it insists on) out of an environment that already holds tensorflow's.
-Field numbers are those of ``onnx/onnx.proto3`` (ModelProto.graph = 7, GraphProto.node = 1 and initializer = 5, …).
+Only what a chain of convolutions needs is understood: the order of the ``Conv`` nodes and their constant inputs. This
+keeps the `onnx` package (and the protobuf version it insists on) out of an environment that already holds
+tensorflow's. Field numbers are those of ``onnx/onnx.proto3`` (ModelProto.graph = 7, GraphProto.node = 1 and
+initializer = 5, …).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def read_convolutions(path: Path) -> list[Convolution]:
     """
     data = path.read_bytes()
     try:
-        graph = next(value for number, value in _fields(data) if number == 7)
+        graph = next(value for number, value in _fields(data) if number == 7 and isinstance(value, bytes))
         return list(_convolutions(graph))
     except (StopIteration, IndexError, KeyError, UnicodeDecodeError, TypeError, ValueError) as error:
         raise DataError(path, f"not an ONNX model with constant float32 convolutions ({error})") from error
@@ -53,6 +54,8 @@ def _convolutions(graph: bytes) -> Iterator[Convolution]:
     constants: dict[str, NDArray[np.float32]] = {}
     nodes: list[list[str]] = []
     for number, value in _fields(graph):
+        if isinstance(value, int):
+            continue
         if number == 5:
             name, tensor = _tensor(value)
             constants[name] = tensor
@@ -71,10 +74,10 @@ def _node(data: bytes) -> tuple[list[str], str]:
     inputs: list[str] = []
     kind = ""
     for number, value in _fields(data):
-        if number == 1:
-            inputs.append(bytes(value).decode())
-        elif number == 4:
-            kind = bytes(value).decode()
+        if isinstance(value, bytes) and number == 1:
+            inputs.append(value.decode())
+        elif isinstance(value, bytes) and number == 4:
+            kind = value.decode()
     return inputs, kind
 
 
@@ -85,10 +88,10 @@ def _tensor(data: bytes) -> tuple[str, NDArray[np.float32]]:
     for number, value in _fields(data):
         if number == 1:
             shape += [value] if isinstance(value, int) else _varints(value)
-        elif number == 2 and isinstance(value, int):
-            kind = value
+        elif isinstance(value, int):
+            kind = value if number == 2 else kind
         elif number == 8:
-            name = bytes(value).decode()
+            name = value.decode()
         elif number in (4, 9):  # float_data (packed) and raw_data are both little-endian float32
             raw = value
     if kind != _FLOAT:
@@ -96,7 +99,7 @@ def _tensor(data: bytes) -> tuple[str, NDArray[np.float32]]:
     return name, np.frombuffer(raw, "<f4").reshape(shape).astype(np.float32)
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Yields (field number, value) of a protobuf message: an int for a varint, bytes for the rest."""
     at = 0
     while at < len(data):
@@ -104,7 +107,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
         wire = key & 7
         if wire == 0:
             value, at = _varint(data, at)
-            yield key >> 3, value  # type: ignore[misc]
+            yield key >> 3, value
             continue
         if wire == 2:
             length, at = _varint(data, at)

@@ -1,8 +1,9 @@
 """Calibration pictures for a face detector, composed from whatever pictures and clips a folder holds.
 
-A detector's int8 ranges must have seen faces of every size it will find. Few collections of free pictures offer that, so each
-scene takes one face of one picture, draws the size it shall have, scales the picture accordingly and fills the canvas with it,
-repeated where it is smaller than the canvas. The same folder, count, seed and size give the same bytes.
+A detector's int8 ranges must have seen faces of every size it will find. Few collections of free pictures offer that,
+so each scene takes one face of one picture, draws the size it shall have, scales the picture accordingly and fills
+the canvas with it, repeated where it is smaller than the canvas. The same folder, count, seed and size give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -100,8 +101,9 @@ def _read_frames(path: Path) -> list[Picture]:
 def compose_scenes(sources: Sequence[Source], *, count: int, size_wh: tuple[int, int], seed: int = 0) -> list[Picture]:
     """Composes scenes in which faces of all sizes occur.
 
-    Face sizes are drawn log-uniformly from 8 px to 85 % of the shorter side, stratified over the scenes; place, mirroring, gain and
-    the loss of colour are drawn too. One black and one white pixel fix the range of the input at 0..255.
+    Face sizes are drawn log-uniformly from 8 px to 85 % of the shorter side, stratified over the scenes; place,
+    mirroring, gain and the loss of colour are drawn too. One black and one white pixel fix the range of the input at
+    0..255.
 
     Args:
         sources: pictures with faces, used in turn.
@@ -117,9 +119,7 @@ def compose_scenes(sources: Sequence[Source], *, count: int, size_wh: tuple[int,
     strata = (rng.permutation(count) + rng.random(count)) / count
     face_px = _SMALLEST_FACE_PX * (largest / _SMALLEST_FACE_PX) ** strata
     order = np.concatenate([rng.permutation(len(sources)) for _ in range(count // len(sources) + 1)])
-    return [
-        _compose(sources[int(order[i])], face_px=float(face_px[i]), size_wh=size_wh, rng=rng) for i in range(count)
-    ]
+    return [_compose(sources[int(order[i])], face_px=float(face_px[i]), size_wh=size_wh, rng=rng) for i in range(count)]
 
 
 def _compose(source: Source, *, face_px: float, size_wh: tuple[int, int], rng: np.random.Generator) -> Picture:
@@ -138,9 +138,9 @@ def _compose(source: Source, *, face_px: float, size_wh: tuple[int, int], rng: n
     scene = picture[rows[:, None], columns[None]].astype(np.float32)
     if rng.random() < 0.15:
         scene[:] = scene.mean(axis=2, keepdims=True)
-    scene = np.clip(scene * rng.uniform(0.4, 1.3), 0, 255).round().astype(np.uint8)
-    scene[0, 0], scene[0, 1] = 0, 255
-    return scene
+    result: Picture = np.clip(scene * rng.uniform(0.4, 1.3), 0, 255).round().astype(np.uint8)
+    result[0, 0], result[0, 1] = 0, 255
+    return result
 
 
 def hash_scenes(scenes: Sequence[Picture]) -> str:
@@ -148,5 +148,5 @@ def hash_scenes(scenes: Sequence[Picture]) -> str:
     digest = hashlib.sha256()
     for scene in scenes:
         digest.update(repr(scene.shape).encode())
-        digest.update(np.ascontiguousarray(scene))
+        digest.update(scene.tobytes())
     return digest.hexdigest()

@@ -1,12 +1,13 @@
 """YuNet as a Keras 3 network whose int8 form loses nothing and stays one delegate node.
 
-The network is rebuilt from the convolutions of the published ONNX file. Its weights are then rewritten, exactly, into a form
-that quantizes well:
+The network is rebuilt from the convolutions of the published ONNX file. Its weights are then rewritten, exactly, into
+a form that quantizes well:
 
 * the four heads of a level become one unit of 16 channels (class, objectness, box 4, landmarks 10);
-* every channel of every inner tensor is rescaled to its own range (`rescale`): one scale a tensor then serves all its channels;
-* every head channel is mapped onto [0, 1] by an affine map folded into its depthwise convolution (`range_heads`): the 48 channels
-  of the three levels then share one output tensor and one scale, and no quantization step is wasted.
+* every channel of every inner tensor is rescaled to its own range (`rescale`): one scale a tensor then serves all its
+  channels;
+* every head channel is mapped onto [0, 1] by an affine map folded into its depthwise convolution (`range_heads`): the
+  48 channels of the three levels then share one output tensor and one scale, and no quantization step is wasted.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class YuNetWeights:
     Attributes:
         stem: float32, shape (3, 3, 3, 16), HWIO; input raw BGR 0..255.
         stem_bias: float32, shape (16,).
-        units: the backbone's and neck's units by name, and one merged head unit a level: ``head8``, ``head16``, ``head32``,
-            channels class, objectness, box (4), landmarks (10).
+        units: the backbone's and neck's units by name, and one merged head unit a level: ``head8``, ``head16``,
+            ``head32``, channels class, objectness, box (4), landmarks (10).
     """
 
     stem: Array
@@ -78,7 +79,8 @@ class YuNetWeights:
 
 
 def load_weights(path: Path) -> YuNetWeights:
-    """Reads YuNet's weights from its ONNX file (``face_detection_yunet_2023mar.onnx`` or a re-export of the same network).
+    """Reads YuNet's weights from its ONNX file (``face_detection_yunet_2023mar.onnx`` or a re-export of the same
+    network).
 
     Raises:
         DataError: the file is no ONNX model, or its convolutions are not YuNet's.
@@ -132,8 +134,8 @@ def build_network(weights: YuNetWeights, *, size_wh: tuple[int, int], ranges: Ra
             converter takes the ranges from it.
 
     Returns:
-        A model from float32 (1, height + 1, width + 1, 3), BGR 0..255, first row and column 0, to float32 (1, cells, 16):
-        the cells of stride 8, then 16, then 32, each row by row.
+        A model from float32 (1, height + 1, width + 1, 3), BGR 0..255, first row and column 0, to float32 (1, cells,
+        16): the cells of stride 8, then 16, then 32, each row by row.
 
     Raises:
         UsageError: a side is not a positive multiple of 32.
@@ -211,34 +213,36 @@ def _pool(x: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _upsample(x: keras.KerasTensor) -> keras.KerasTensor:
-    """Nearest-neighbour ×2 from CONCATENATION and RESHAPE, which are delegated where TILE and RESIZE_NEAREST_NEIGHBOR are not."""
+    """Nearest-neighbour ×2 from CONCATENATION and RESHAPE, which are delegated where TILE and RESIZE_NEAREST_NEIGHBOR
+    are not."""
     _, height, width, channels = x.shape
     columns = layers.Concatenate()([x, x])  # each pixel twice in a row
     rows = layers.Reshape((height, 1, 2 * width * channels))(columns)
     return layers.Reshape((2 * height, 2 * width, channels))(layers.Concatenate()([rows, rows]))
 
 
-def rescale(weights: YuNetWeights, peaks: Mapping[str, Array]) -> YuNetWeights:
-    """Divides every channel of every inner tensor by its peak, without changing what the network computes.
+def rescale(weights: YuNetWeights, scales: Mapping[str, Array]) -> YuNetWeights:
+    """Divides every channel of every inner tensor by its scale, without changing what the network computes.
 
-    Nothing stands between the two convolutions of a unit, and ReLU, maximum and equally scaled addition commute with a positive
-    factor: the factor goes into the convolution before the tensor and its inverse into the one after it.
+    Nothing stands between the two convolutions of a unit, and ReLU, maximum and equally scaled addition commute with
+    a positive factor: the factor goes into the convolution before the tensor and its inverse into the one after it.
 
     Args:
         weights: weights as loaded.
-        peaks: per tensor float32 (channels,), > 0; the members of `ADDED_TOGETHER` share theirs. The heads' outputs stay.
+        scales: per tensor float32 (channels,); above 0, but for the tensors `between` two convolutions, where the
+            sign is free too. The members of `ADDED_TOGETHER` share theirs. The heads' outputs stay.
     """
     units = {}
     for name, unit in weights.units.items():
-        peak_in, peak_between = peaks[INPUT_OF[name]], peaks[between(name)]
-        peak_out = peaks.get(name, np.ones_like(unit.depthwise_bias))
+        scale_in, scale_between = scales[INPUT_OF[name]], scales[between(name)]
+        scale_out = scales.get(name, np.ones_like(unit.depthwise_bias))
         units[name] = Unit(
-            unit.pointwise * peak_in[:, None] / peak_between,
-            unit.pointwise_bias / peak_between,
-            unit.depthwise * peak_between / peak_out,
-            unit.depthwise_bias / peak_out,
+            unit.pointwise * scale_in[:, None] / scale_between,
+            unit.pointwise_bias / scale_between,
+            unit.depthwise * scale_between / scale_out,
+            unit.depthwise_bias / scale_out,
         )
-    return YuNetWeights(weights.stem / peaks["stem"], weights.stem_bias / peaks["stem"], units)
+    return YuNetWeights(weights.stem / scales["stem"], weights.stem_bias / scales["stem"], units)
 
 
 def range_heads(weights: YuNetWeights, *, low: Array, high: Array) -> YuNetWeights:
@@ -265,7 +269,8 @@ class DecodedCells:
     Attributes:
         scores: float32, shape (cells,), 0..1.
         xyxy: float32, shape (cells, 4), pixels of the network's picture.
-        landmarks: float32, shape (cells, 5, 2), pixels; right eye, left eye, nose, right and left mouth corner (the person's).
+        landmarks: float32, shape (cells, 5, 2), pixels; right eye, left eye, nose, right and left mouth corner (the
+            person's).
     """
 
     scores: Array
@@ -276,7 +281,8 @@ class DecodedCells:
 def decode_cells(cells: Array, *, size_wh: tuple[int, int]) -> DecodedCells:
     """Decodes raw head values, as libfacedetection and OpenCV's ``FaceDetectorYN`` do.
 
-    score = √(σ(cls)·σ(obj)); centre = ((dx + x)·s, (dy + y)·s); size = (e^dw·s, e^dh·s); landmark = ((kx + x)·s, (ky + y)·s).
+    score = √(σ(cls)·σ(obj)); centre = ((dx + x)·s, (dy + y)·s); size = (e^dw·s, e^dh·s); landmark = ((kx + x)·s, (ky
+    + y)·s).
 
     Args:
         cells: float32, shape (cells, 16), the output of a network built with ``ranged=False``.
@@ -289,7 +295,7 @@ def decode_cells(cells: Array, *, size_wh: tuple[int, int]) -> DecodedCells:
         grids.append(np.stack([columns.ravel(), rows.ravel(), np.full(rows.size, stride)], axis=1))
     grid = np.concatenate(grids).astype(np.float32)
     corner, stride_column = grid[:, :2], grid[:, 2:]
-    scores = np.sqrt(_sigmoid(cells[:, 0]) * _sigmoid(cells[:, 1]))
+    scores: Array = np.sqrt(_sigmoid(cells[:, 0]) * _sigmoid(cells[:, 1]))
     centre = (cells[:, 2:4] + corner) * stride_column
     half = np.exp(cells[:, 4:6]) * stride_column / 2
     landmarks = (cells[:, 6:].reshape(-1, 5, 2) + corner[:, None]) * stride_column[:, None]
@@ -297,5 +303,5 @@ def decode_cells(cells: Array, *, size_wh: tuple[int, int]) -> DecodedCells:
 
 
 def _sigmoid(x: Array) -> Array:
-    result: Array = 1.0 / (1.0 + np.exp(-x))
+    result: Array = np.float32(1) / (np.float32(1) + np.exp(-x))
     return result

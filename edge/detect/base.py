@@ -29,6 +29,10 @@ class FaceDetector(Protocol):
         """All faces, best first, in full-frame pixels; no state is kept between frames."""
         ...
 
+    def search(self) -> object:
+        """The bare work of `detect`, done again on the picture that lies on the canvas; for benchmarks."""
+        ...
+
     def close(self) -> None:
         """Frees the interpreter."""
         ...

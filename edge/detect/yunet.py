@@ -1,7 +1,8 @@
 """YuNet as an int8 TFLite model: letterbox, decoding and suppression in numpy.
 
-The network's one output holds a row of 16 integers a cell: class, objectness, box (dx, dy, dw, dh), five landmarks (x, y). Cells are
-told apart by two integer comparisons; only the few that remain are ever turned into floating-point numbers.
+The network's one output holds a row of 16 integers a cell: class, objectness, box (dx, dy, dw, dh), five landmarks
+(x, y). Cells are told apart by two integer comparisons; only the few that remain are ever turned into floating-point
+numbers.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class CellDecoder:
     """Turns the network's integers into faces: score, threshold, box and landmarks, without suppression.
 
     cell (x, y) at stride s: score = √(σ(class)·σ(objectness)); centre = ((dx + x)·s, (dy + y)·s);
-    size = (e^dw·s, e^dh·s); landmark k = ((kx + x)·s, (ky + y)·s). As in libfacedetection and OpenCV's ``FaceDetectorYN``.
+    size = (e^dw·s, e^dh·s); landmark k = ((kx + x)·s, (ky + y)·s). As in libfacedetection and OpenCV's
+    ``FaceDetectorYN``.
     """
 
     def __init__(self, manifest: DetectManifest, *, score: float) -> None:
@@ -95,8 +97,8 @@ def canvas_size_wh(manifest: DetectManifest) -> tuple[int, int]:
 def _channel_maps(manifest: DetectManifest) -> tuple[Floats, Floats]:
     """Gain and offset, (strides, 16) float32 each, from an output integer to canvas pixels, log pixels or a logit.
 
-    The tensor's scale and zero point, the channel's range and the stride are folded into one multiplication; the size's channels
-    become the logarithm of half the size.
+    The tensor's scale and zero point, the channel's range and the stride are folded into one multiplication; the
+    size's channels become the logarithm of half the size.
     """
     output = manifest.outputs[0]
     gain = np.array([[channel.gain for channel in head] for head in manifest.heads])
@@ -114,8 +116,8 @@ def _channel_maps(manifest: DetectManifest) -> tuple[Floats, Floats]:
 def _integer_floors(gain: Floats, offset: Floats, *, score: float) -> npt.NDArray[np.int8]:
     """Smallest integers, (strides, 16) int8, of the two logit channels that can still reach the score.
 
-    score² = σ(class)·σ(objectness) ≥ t² needs σ ≥ t² / (the other's largest σ). A floor no integer reaches becomes 127, and the exact
-    comparison that follows decides.
+    score² = σ(class)·σ(objectness) ≥ t² needs σ ≥ t² / (the other's largest σ). A floor no integer reaches becomes
+    127, and the exact comparison that follows decides.
     """
     largest = 1 / (1 + np.exp(-(127.0 * gain[:, :2] + offset[:, :2])))
     needed = np.clip(score**2 / largest[:, ::-1], 1e-9, 1 - 1e-9)
@@ -196,7 +198,7 @@ class YuNetDetector:
             The faces in canvas pixels, best first, and whether ``max_faces`` left any out.
         """
         (cells,) = self._network.run(self._padded)
-        detections = self._decoder.decode(cells[0])  # type: ignore[arg-type]
+        detections = self._decoder.decode(cells[0])
         return suppress(detections, iou=self._nms, limit=self._max_faces)
 
     def close(self) -> None:
