@@ -26,7 +26,6 @@ from edge.infer.classifier import EmotionClassifier
 from edge.metrics import Metrics
 from edge.pipeline import Pipeline
 from edge.publish import check_sinks
-
 from edge.schedule import make_schedule
 from edge.smooth import EmotionSmoother
 from edge.track import open_tracker

@@ -73,7 +73,7 @@ def run_bench(
     timings = _measure(assembly, config, frames, loops=loops, err=err)
     report = _report(assembly, config, timings, frames[0].size_wh)
     assembly.pipeline.close()
-    report["start_up"] = {"first_frame_s": 0.0, "daemon_rss_mb": 0.0}
+    report["start_up"] = _measure_start_up(config)
     if as_json:
         print(json.dumps(report, indent=2))
     else:
@@ -83,7 +83,7 @@ def run_bench(
 def _read_frames(config: Config) -> list[Frame]:
     """The frames of one round, in memory, so that decoding is not measured."""
     source = open_source(config.camera, clock=time.monotonic_ns, paced=False)
-    frames = []
+    frames: list[Frame] = []
     while len(frames) < 600 and (frame := source.read()) is not None:
         frames.append(frame)
     source.close()
@@ -138,7 +138,7 @@ def _report(assembly: Assembly, config: Config, timings: Timings, size_wh: tuple
         "threads": config.emotion.threads,
         "source": Path(config.camera.source).name,
         "size_wh": size_wh,
-        "detector": assembly.detector_bundle.manifest.full_name,
+        "detector": assembly.detector_bundle.manifest.full_name if assembly.detector_bundle else config.detect.detector,
         "model": assembly.emotion_bundle.manifest.full_name,
         "delegate": assembly.emotion.interpreter.delegate,
         "frames": len(timings.step_ns),

@@ -20,7 +20,8 @@ from edge.assemble import STILLS_OVERRIDES, Assembly, assemble
 from edge.capture import SOURCES, open_source, parse_source
 from edge.capture.base import Source
 from edge.config import Config, load_config, make_config, override_config
-from edge.errors import SourceError, UsageError
+from edge.contract.preprocess import resize
+from edge.errors import MienError, SourceError, UsageError
 from edge.publish import Moment, Origin
 from edge.publish.payloads import make_event
 from edge.records import FaceState, Frame, Image, Step
@@ -153,6 +154,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except MienError:
+        raise  # of what was being written, not of the file
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
     finally:
@@ -180,7 +183,7 @@ class _Video:
             if not self._writer.isOpened():
                 raise UsageError(f"--render: {self._path} cannot be written")
         if step.frame.size_wh != self._size_wh:
-            picture = cv2.resize(picture, self._size_wh, interpolation=cv2.INTER_AREA)
+            picture = resize(picture, self._size_wh)
         self._writer.write(picture)
 
     def close(self) -> None:
@@ -227,6 +230,7 @@ def _write_picture(path: Path, picture: Image) -> None:
 
 @contextmanager
 def open_canvas(path: Path, fps: float) -> Iterator[_Canvas]:
+    """Where rendered frames go, by the name of the path."""
     suffix = path.suffix.lower()
     canvas: Any
     if suffix in VIDEO_SUFFIXES:

@@ -15,13 +15,14 @@ def resident_bytes(pid: int | str = "self") -> int:
 
 def cpu_temperature_c() -> float | None:
     """Temperature of the hottest thermal zone in °C; None where there is no sensor."""
-    degrees = []
-    for zone in Path("/sys/class/thermal").glob("thermal_zone*/temp"):
-        try:
-            degrees.append(int(zone.read_text()) / 1000)
-        except (OSError, ValueError):
-            continue  # a zone that is switched off
-    return max(degrees, default=None)
+    return max(filter(None, map(_read_zone, Path("/sys/class/thermal").glob("thermal_zone*/temp"))), default=None)
+
+
+def _read_zone(file: Path) -> float | None:
+    try:
+        return int(file.read_text()) / 1000
+    except (OSError, ValueError):
+        return None  # a zone that is switched off
 
 
 def machine_name() -> str:

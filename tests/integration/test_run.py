@@ -1,4 +1,4 @@
-"""`mien run` as its user runs it: a real process, a real broker, a real clip; and everything that can be wrong at start."""
+"""`mien run` as its user runs it: a real process, a real broker, a real clip; and what can be wrong at start."""
 
 import json
 import os
@@ -198,5 +198,3 @@ def test_twenty_faces_make_no_backlog_the_newest_frame_is_next_and_drops_are_cou
     assert max(len(row["faces"]) for row in steady) >= 18
     assert max(row["frame_age_ms"] for row in steady) < 1000
     assert steady[-1]["number"] - steady[0]["number"] >= len(steady) - 1
-
-
