@@ -188,6 +188,10 @@ class Graph:
             if values is not None:
                 yield index, values
 
+    def metadata_names(self) -> tuple[str, ...]:
+        """Names of the file's metadata entries."""
+        return tuple(entry.name.decode() for entry in self.model.metadata or [] if entry.name)
+
     def drop_final_softmax(self) -> bool:
         """Makes the logits the output; reshapes behind a softmax stay.
 

@@ -1,0 +1,90 @@
+"""How long a TFLite file takes, measured warm in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from edge.errors import ConversionError
+from edge.infer.litert import execution_plan, import_runtime, quiet_native_log
+
+WARM_UP: Final = 30
+RUNS: Final = 300
+BUDGET_S: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Set input, invoke and get output of one picture.
+
+    Attributes:
+        threads: of the CPU kernels.
+        runs: measured invocations after `WARM_UP` others.
+        p50_ms: median.
+        p95_ms: 95th percentile.
+        delegated_nodes: nodes of the plan that XNNPACK took.
+        total_nodes: nodes of the plan; 1 when it took the whole graph.
+    """
+
+    threads: int
+    runs: int
+    p50_ms: float
+    p95_ms: float
+    delegated_nodes: int
+    total_nodes: int
+
+
+def measure_latency(model: Path, *, threads: int) -> Latency:
+    """Measures a file in a child process.
+
+    Args:
+        model: a ``.tflite`` file.
+        threads: of the CPU kernels.
+
+    Raises:
+        ConversionError: the child does not come to an end.
+    """
+    root = str(Path(__file__).resolve().parent.parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+    command = [sys.executable, "-m", "convert.latency", str(model.resolve()), str(threads)]
+    child = subprocess.run(command, capture_output=True, check=False, env=environment)
+    if child.returncode:
+        last = child.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit {child.returncode}"]
+        raise ConversionError(f"{model}: its latency cannot be measured: {last[0]}")
+    return Latency(**json.loads(child.stdout))
+
+
+def _measure(model: bytes, threads: int) -> Latency:
+    with quiet_native_log():
+        interpreter = import_runtime().Interpreter(model_content=model, num_threads=threads)
+        interpreter.allocate_tensors()
+    source, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 127, tuple(source["shape"])).astype(source["dtype"])
+    times_ms: list[float] = []
+    end = time.perf_counter() + BUDGET_S
+    for run in range(WARM_UP + RUNS):
+        start = time.perf_counter()
+        interpreter.set_tensor(source["index"], picture)
+        interpreter.invoke()
+        interpreter.get_tensor(output["index"])
+        if run >= WARM_UP:
+            times_ms.append(1000 * (time.perf_counter() - start))
+        if start > end and times_ms:
+            break
+    plan = execution_plan(interpreter)
+    p50, p95 = np.percentile(times_ms, (50, 95))
+    delegated = sum("DELEGATE" in name.upper() for name in plan)
+    return Latency(threads, len(times_ms), round(float(p50), 4), round(float(p95), 4), delegated, len(plan))
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(_measure(Path(sys.argv[1]).read_bytes(), int(sys.argv[2])))))
