@@ -82,7 +82,7 @@ def _draw_face(picture: Image, face: FaceState) -> None:
     shorter = min(picture.shape[:2])
     text_px = round(min(max(TEXT_SHARE_OF_FACE * h, MIN_TEXT_SHARE * shorter, MIN_TEXT_PX), MAX_TEXT_SHARE * shorter))
     text_px = max(text_px, MIN_TEXT_PX)
-    line_px = max(1, round(text_px / 8))
+    line_px = max(1, round(text_px / 9))
     colour = _bgr(rgb_of(face.emotion))
     _draw_outline(picture, box, colour, line_px, dashed=not face.track.observed)
     label = _draw_label(picture, box, face, colour, text_px)
