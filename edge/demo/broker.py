@@ -1,7 +1,6 @@
 """An MQTT broker that lives as long as the demo: a child process on a free port of this machine alone.
 
-A process of its own, so that its work does not show in the pipeline's latency. It speaks MQTT 3.1.1. The child ends
-when its standard input closes, hence also when the parent dies.
+A process of its own, so that its work does not show in the pipeline's latency. It speaks MQTT 3.1.1.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from edge.demo.children import start_child, stop_child
 from edge.errors import MienError, MissingDependencyError
 
 HOST = "127.0.0.1"
 ATTEMPTS = 5
 """Between finding a free port and listening on it somebody else may take it."""
-STOP_TIMEOUT_S = 3.0
 INSTALL = "pip install 'mien[demo]'"
 
 
@@ -37,41 +36,20 @@ def run_broker() -> Iterator[int]:
     """
     if importlib.util.find_spec("amqtt") is None:
         raise MissingDependencyError("mien demo", "amqtt", INSTALL)
-    child = subprocess.Popen(
-        [sys.executable, "-m", __name__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C on the terminal is for the parent, which stops it in order
-    )
+    child = start_child(__name__)
     try:
         yield _read_port(child)
     finally:
-        _stop(child)
+        stop_child(child)
 
 
-def _read_port(child: subprocess.Popen[str]) -> int:
+def _read_port(child: subprocess.Popen[bytes]) -> int:
     assert child.stdout is not None and child.stderr is not None
     line = child.stdout.readline()
     if line.strip().isdigit():
         return int(line)
-    words = child.stderr.read().strip().splitlines() or ["no reason given"]
+    words = child.stderr.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
     raise MienError(f"the embedded broker did not start: {words[-1]}")
-
-
-def _stop(child: subprocess.Popen[str]) -> None:
-    with contextlib.suppress(OSError):
-        if child.stdin is not None:
-            child.stdin.close()
-    try:
-        child.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-    for stream in (child.stdout, child.stderr):
-        if stream is not None:
-            stream.close()
 
 
 def _free_port() -> int:
