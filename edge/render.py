@@ -82,7 +82,7 @@ def _draw_face(picture: Image, face: FaceState) -> None:
     shorter = min(picture.shape[:2])
     text_px = round(min(max(TEXT_SHARE_OF_FACE * h, MIN_TEXT_SHARE * shorter, MIN_TEXT_PX), MAX_TEXT_SHARE * shorter))
     text_px = max(text_px, MIN_TEXT_PX)
-    line_px = max(1, round(text_px / 8))
+    line_px = max(1, round(text_px / 9))
     colour = _bgr(rgb_of(face.emotion))
     _draw_outline(picture, box, colour, line_px, dashed=not face.track.observed)
     label = _draw_label(picture, box, face, colour, text_px)
@@ -217,9 +217,7 @@ def _rounded_mask(width: int, height: int, radius: int) -> npt.NDArray[np.float3
     radius = max(0, min(radius, (min(width, height) - 1) // 2))
     x = np.maximum(0, np.abs(np.arange(width) - (width - 1) / 2) - ((width - 1) / 2 - radius))[None, :]
     y = np.maximum(0, np.abs(np.arange(height) - (height - 1) / 2) - ((height - 1) / 2 - radius))[:, None]
-    return (
-        np.clip(radius + 0.5 - np.hypot(x, y), 0, 1).astype(np.float32) if radius else np.ones_like(x + y, np.float32)
-    )
+    return np.clip(radius + 0.5 - np.hypot(x, y), 0, 1).astype(np.float32) if radius else np.ones_like(x + y, np.float32)
 
 
 def _blend(picture: Image, box: _Box, alpha: npt.NDArray[np.float32], colour: Bgr) -> None:

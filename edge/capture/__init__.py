@@ -22,6 +22,7 @@ SOURCES = {
     "video": "edge.capture.video:VideoSource",
     "pictures": "edge.capture.pictures:PicturesSource",
     "synthetic": "edge.capture.synthetic:SyntheticSource",
+    "demo": "edge.demo.scene:DemoSource",
 }
 """Kind of source to its class: ``open(SourceRequest) -> Source``; ``KIND:TARGET`` names one explicitly."""
 

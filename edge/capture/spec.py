@@ -15,6 +15,8 @@ PICTURE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".avif"}
 )
 NETWORK_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
+NEEDS_NOTHING = frozenset({"synthetic", "demo"})
+"""Kinds without a target."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _KIND = re.compile(r"([a-z][a-z0-9_]*):(?!//)(.*)", re.DOTALL)
@@ -43,7 +45,8 @@ def parse_source(text: str, *, kinds: Collection[str], file: str = "configuratio
     """Takes a source apart; opens nothing, only looks whether a path is a folder.
 
     Args:
-        text: camera number, ``/dev`` path, address, ``KIND:TARGET``, video, picture, folder or ``synthetic``.
+        text: camera number, ``/dev`` path, address, ``KIND:TARGET``, video, picture, folder, ``synthetic``
+            or ``demo``.
         kinds: keys of the table of sources.
         file: the configuration file, for messages.
 
@@ -56,8 +59,8 @@ def parse_source(text: str, *, kinds: Collection[str], file: str = "configuratio
         raise ConfigError(file, "camera.source", f"{name!r} names nothing; allowed are {_allowed(kinds)}")
     if text.isascii() and text.isdigit():
         return SourceSpec("v4l2", f"/dev/video{int(text)}", name)
-    if text == "synthetic":
-        return SourceSpec("synthetic", "", name)
+    if text in NEEDS_NOTHING:
+        return SourceSpec(text, "", name)
     prefix = _KIND.fullmatch(text)
     if prefix and prefix[1] in kinds:
         return SourceSpec(prefix[1], prefix[2].strip(), name)
@@ -102,5 +105,5 @@ def _allowed(kinds: Collection[str]) -> str:
     prefixes = ", ".join(f"{kind}:…" for kind in sorted(kinds))
     return (
         "a camera number, a /dev path, rtsp://, rtsps://, http:// or https://, a video, a picture, a folder of "
-        f"pictures, synthetic, or {prefixes}"
+        f"pictures, synthetic, demo, or {prefixes}"
     )

@@ -1,0 +1,22 @@
+"""Mien to look at: real pictures of people through the real pipeline, over a real broker, onto the terminal."""
+
+from __future__ import annotations
+
+
+def run_demo(*, seconds: float = 30.0, camera: str | None = None) -> int:
+    """Runs the demo on this terminal, or as plain lines where there is none.
+
+    Args:
+        seconds: how long; 0: until Ctrl-C.
+        camera: a source to use instead of the scene of portraits, written as in ``camera.source``.
+
+    Returns:
+        The exit code; Ctrl-C is a clean end.
+
+    Raises:
+        MissingDependencyError: the embedded broker's package is not installed.
+        MienError: the daemon or the broker did not start.
+    """
+    from edge.demo.run import run  # the daemon imports this package for the scene and needs none of the rest
+
+    return run(seconds=seconds, camera=camera)

@@ -1,0 +1,139 @@
+"""Runs the demo: broker, subscriber and daemon, each a real one; this process only listens and shows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from edge.demo.broker import HOST, run_broker
+from edge.demo.children import start_child, stop_child
+from edge.demo.listener import Listener
+from edge.demo.story import Story
+from edge.demo.terminal import Screen, open_screen
+from edge.errors import EXIT_CLEAN, MienError
+
+BASE = "mien/demo/camera"
+DRAW_INTERVAL_S = 0.1
+FAREWELL_S = 1.0
+"""For what the daemon says last to come back from the broker."""
+
+
+def run(*, seconds: float, camera: str | None) -> int:
+    """See `edge.demo.run_demo`."""
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(_stop_on_signals())
+        port = stack.enter_context(run_broker())
+        listener = stack.enter_context(Listener(host=HOST, port=port, base=BASE))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mien-demo-")))
+        story = Story()
+        log = stack.enter_context((folder / "daemon.log").open("w+b"))
+        daemon = start_child("edge.demo.daemon_child", *_daemon_arguments(folder, port, camera), stderr=log)
+        stack.callback(stop_child, daemon)
+        screen = open_screen(port=port, seconds=seconds, has_camera=camera is not None)
+        with screen:
+            _watch(daemon, listener, story, screen, seconds=seconds, stop=stop)
+            code = stop_child(daemon) if daemon.poll() is None else daemon.returncode
+            _drain(listener, story, screen, until_s=time.monotonic() + FAREWELL_S)
+        if code != EXIT_CLEAN:
+            raise _failure(log, code)
+        screen.summarize(story)
+    return EXIT_CLEAN
+
+
+def _watch(
+    daemon: subprocess.Popen[bytes],
+    listener: Listener,
+    story: Story,
+    screen: Screen,
+    *,
+    seconds: float,
+    stop: threading.Event,
+) -> None:
+    """Shows what arrives until the time is over, somebody stops it or the daemon ends. Time counts from when it is online."""
+    end_s = None
+    while not stop.is_set() and daemon.poll() is None:
+        if end_s is None and seconds and story.availability == "online":
+            end_s = time.monotonic() + seconds
+        if end_s is not None and time.monotonic() >= end_s:
+            return
+        _take_all(listener, story, screen)
+        screen.show(story)
+        stop.wait(DRAW_INTERVAL_S)
+
+
+def _take_all(listener: Listener, story: Story, screen: Screen) -> None:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            level, received = listener.messages.get_nowait()
+            story.take(level, received)
+            screen.tell(level, received)
+
+
+def _drain(listener: Listener, story: Story, screen: Screen, *, until_s: float) -> None:
+    """Takes what the daemon said while it stopped; its last word is its availability."""
+    while story.availability not in ("stopped", "offline") and time.monotonic() < until_s:
+        _take_all(listener, story, screen)
+        time.sleep(DRAW_INTERVAL_S / 5)
+    _take_all(listener, story, screen)
+
+
+def _daemon_arguments(folder: Path, port: int, camera: str | None) -> tuple[str, ...]:
+    """Writes the daemon's configuration and says how to run it with that."""
+    config = folder / "demo.toml"
+    config.write_text(make_config_text(port=port, camera=camera), encoding="utf-8")
+    return "run", "--config", str(config)
+
+
+def make_config_text(*, port: int, camera: str | None) -> str:
+    """The demo's configuration: everything else is as it is by default.
+
+    Args:
+        port: of the broker on this machine.
+        camera: a source, or None for the scene of portraits.
+    """
+    prefix, device, name = BASE.split("/")
+    pace = "fps = 20\n" if camera is None else ""
+    return (
+        f"device = {json.dumps(device)}\n"
+        f"[camera]\nsource = {json.dumps(camera or 'demo')}\nname = {json.dumps(name)}\n{pace}"
+        "[publish]\nfaces_hz = 10\nstate_hz = 10\nhealth_s = 1\n"
+        f"[mqtt]\nhost = {json.dumps(HOST)}\nport = {port}\nprefix = {json.dumps(prefix)}\n"
+        'version = "3.1.1"\n'  # amqtt speaks nothing newer
+        '[log]\nlevel = "warning"\n'
+    )
+
+
+def _failure(log: IO[bytes], code: int) -> MienError:
+    """The daemon's own last words as an error with its exit code."""
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    words = lines[-1].removeprefix("mien: error: ") if lines else f"the daemon ended with exit code {code}"
+    error = MienError(words)
+    error.exit_code = code if code > 0 else MienError.exit_code
+    return error
+
+
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM become an event, so that everything is closed in order, whenever they come."""
+    stop = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
