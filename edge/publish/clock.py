@@ -10,6 +10,7 @@ from edge.publish.payloads import Moment
 
 _TIME_ERROR = 5
 _TIMEX_BYTES = 512
+_adjtimex = ctypes.CDLL(None).adjtimex
 _TIMESYNCD_MARK = Path("/run/systemd/timesync/synchronized")
 
 
@@ -24,6 +25,5 @@ def is_clock_synced() -> bool:
 
     A unit with ``ProtectClock=`` may not ask the kernel; there systemd-timesyncd's mark decides.
     """
-    timex = ctypes.create_string_buffer(_TIMEX_BYTES)
-    state = int(ctypes.CDLL(None).adjtimex(timex))
+    state = int(_adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)))
     return _TIMESYNCD_MARK.exists() if state < 0 else state != _TIME_ERROR

@@ -9,6 +9,7 @@ acknowledgement is.
 from __future__ import annotations
 
 import os
+import re
 import select
 import socket
 import ssl
@@ -268,6 +269,9 @@ class Connection:
             wake.clear()
             if self._answer is None and give_up():
                 raise ConnectError("no_answer", "gave up waiting for the broker")
+        refused_by_tls = re.match(r"\[SSL: (\w+)\]", self.closed or "")
+        if refused_by_tls:  # TLS 1.3: what the broker thinks of our certificate comes after the handshake
+            raise ConnectError("tls", f"TLS: {_words(refused_by_tls[1])}")
         if self._answer is None:
             raise ConnectError("closed", f"closed before CONNACK ({self.closed}): is this an MQTT broker?")
         if self._answer.value == _UNSUPPORTED_VERSION:
