@@ -194,14 +194,14 @@ def _text(text: str, height_px: int) -> Mask:
     size_wh = (max(1, round(line.shape[1] * ratio)), height_px)
     mask = cv2.resize(line, size_wh, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR)
     # Averaging thin strokes greys them; a power below 1 gives the letters their weight back.
-    return np.rint(255 * (mask / 255.0) ** 0.8).astype(np.uint8)
+    return np.asarray(np.rint(255 * (mask / 255.0) ** 0.8), np.uint8)
 
 
 def _stamp(picture: Image, mask: Mask, left: int, top: int, colour: Bgr) -> None:
     """Lays a colour over the picture where the mask is set, cut off at the edges."""
     place = _Box(left, top, left + mask.shape[1], top + mask.shape[0]).clipped(picture)
     part = mask[place.top - top : place.bottom - top, place.left - left : place.right - left]
-    _blend(picture, place, part.astype(np.float32)[:, :, None] / 255, colour)
+    _blend(picture, place, np.asarray(part[:, :, None] / 255, np.float32), colour)
 
 
 def _fill(picture: Image, box: _Box, colour: Bgr, *, opacity: float, radius: int) -> None:
@@ -217,7 +217,9 @@ def _rounded_mask(width: int, height: int, radius: int) -> npt.NDArray[np.float3
     radius = max(0, min(radius, (min(width, height) - 1) // 2))
     x = np.maximum(0, np.abs(np.arange(width) - (width - 1) / 2) - ((width - 1) / 2 - radius))[None, :]
     y = np.maximum(0, np.abs(np.arange(height) - (height - 1) / 2) - ((height - 1) / 2 - radius))[:, None]
-    return np.clip(radius + 0.5 - np.hypot(x, y), 0, 1).astype(np.float32) if radius else np.ones_like(x + y, np.float32)
+    return (
+        np.clip(radius + 0.5 - np.hypot(x, y), 0, 1).astype(np.float32) if radius else np.ones_like(x + y, np.float32)
+    )
 
 
 def _blend(picture: Image, box: _Box, alpha: npt.NDArray[np.float32], colour: Bgr) -> None:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
 
 def run_demo(*, seconds: float = 30.0, camera: str | None = None) -> int:
     """Runs the demo on this terminal, or as plain lines where there is none.
@@ -17,6 +23,23 @@ def run_demo(*, seconds: float = 30.0, camera: str | None = None) -> int:
         MissingDependencyError: the embedded broker's package is not installed.
         MienError: the daemon or the broker did not start.
     """
-    from edge.demo.run import run  # the daemon imports this package for the scene and needs none of the rest
+    with _stop_on_signals() as stop:
+        from edge.demo.run import run  # the daemon imports this package for the scene and needs none of the rest
 
-    return run(seconds=seconds, camera=camera)
+        return run(seconds=seconds, camera=camera, stop=stop)
+
+
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM become an event, so that everything is closed in order, whenever they come."""
+    stop = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

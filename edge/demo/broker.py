@@ -1,4 +1,4 @@
-"""An MQTT broker that lives as long as the demo: a child process on a free port of this machine alone.
+"""An MQTT broker that lives as long as the demo: a child process that only this machine can reach.
 
 A process of its own, so that its work does not show in the pipeline's latency. It speaks MQTT 3.1.1.
 """
@@ -18,6 +18,8 @@ from edge.demo.children import start_child, stop_child
 from edge.errors import MienError, MissingDependencyError
 
 HOST = "127.0.0.1"
+USUAL_PORT = 18830
+"""Taken where it is free, so that the line to subscribe with is the same every time."""
 ATTEMPTS = 5
 """Between finding a free port and listening on it somebody else may take it."""
 INSTALL = "pip install 'mien[demo]'"
@@ -44,7 +46,8 @@ def run_broker() -> Iterator[int]:
 
 
 def _read_port(child: subprocess.Popen[bytes]) -> int:
-    assert child.stdout is not None and child.stderr is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
     line = child.stdout.readline()
     if line.strip().isdigit():
         return int(line)
@@ -63,8 +66,8 @@ async def _serve() -> None:
     from amqtt.broker import Broker
     from amqtt.errors import BrokerError
 
-    for attempt in range(1, ATTEMPTS + 1):
-        port = _free_port()
+    for attempt in range(ATTEMPTS):
+        port = _free_port() if attempt else USUAL_PORT
         broker = Broker(
             {
                 "listeners": {"default": {"type": "tcp", "bind": f"{HOST}:{port}"}},
@@ -75,7 +78,7 @@ async def _serve() -> None:
             await broker.start()
             break
         except BrokerError:
-            if attempt == ATTEMPTS:
+            if attempt == ATTEMPTS - 1:
                 raise
     print(port, flush=True)
     await asyncio.to_thread(sys.stdin.read)

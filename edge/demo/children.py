@@ -17,13 +17,13 @@ from typing import IO
 STOP_TIMEOUT_S = 5.0
 
 
-def start_child(module: str, *arguments: str, stderr: int | IO[bytes] = subprocess.PIPE) -> subprocess.Popen[bytes]:
-    """Starts ``python -m module arguments…`` with pipes to its standard input and output."""
+def start_child(module: str, *arguments: str, log: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    """Starts ``python -m module arguments…`` with a pipe to its standard input; its words go to a file or to pipes."""
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
+        stdout=subprocess.PIPE if log is None else log,
+        stderr=subprocess.PIPE if log is None else log,
         start_new_session=True,
     )
 

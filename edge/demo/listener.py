@@ -17,7 +17,7 @@ Received = EventPayload | FacesPayload | HealthPayload | InfoPayload | StatePayl
 """A decoded payload; plain text as text."""
 
 CONNECT_TIMEOUT_S = 10.0
-_DECODERS = {
+_DECODERS: dict[str, msgspec.json.Decoder[Received]] = {
     "event": msgspec.json.Decoder(EventPayload),
     "faces": msgspec.json.Decoder(FacesPayload),
     "health": msgspec.json.Decoder(HealthPayload),

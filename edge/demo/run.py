@@ -10,9 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
 from edge.demo.broker import HOST, run_broker
@@ -24,27 +22,29 @@ from edge.errors import EXIT_CLEAN, MienError
 
 BASE = "mien/demo/camera"
 DRAW_INTERVAL_S = 0.1
+CLEAN_CODES = (EXIT_CLEAN, -signal.SIGTERM)
+"""The second one where it was told to end before it had begun to listen to signals."""
 FAREWELL_S = 1.0
 """For what the daemon says last to come back from the broker."""
 
 
-def run(*, seconds: float, camera: str | None) -> int:
-    """See `edge.demo.run_demo`."""
+def run(*, seconds: float, camera: str | None, stop: threading.Event) -> int:
+    """See `edge.demo.run_demo`; ends early when ``stop`` is set."""
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(_stop_on_signals())
         port = stack.enter_context(run_broker())
         listener = stack.enter_context(Listener(host=HOST, port=port, base=BASE))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mien-demo-")))
         story = Story()
         log = stack.enter_context((folder / "daemon.log").open("w+b"))
-        daemon = start_child("edge.demo.daemon_child", *_daemon_arguments(folder, port, camera), stderr=log)
+        daemon = start_child("edge.demo.daemon_child", *_daemon_arguments(folder, port, camera), log=log)
         stack.callback(stop_child, daemon)
         screen = open_screen(port=port, seconds=seconds, has_camera=camera is not None)
         with screen:
             _watch(daemon, listener, story, screen, seconds=seconds, stop=stop)
             code = stop_child(daemon) if daemon.poll() is None else daemon.returncode
-            _drain(listener, story, screen, until_s=time.monotonic() + FAREWELL_S)
-        if code != EXIT_CLEAN:
+            if code in CLEAN_CODES:
+                _drain(listener, story, screen, until_s=time.monotonic() + FAREWELL_S)
+        if code not in CLEAN_CODES:
             raise _failure(log, code)
         screen.summarize(story)
     return EXIT_CLEAN
@@ -59,7 +59,7 @@ def _watch(
     seconds: float,
     stop: threading.Event,
 ) -> None:
-    """Shows what arrives until the time is over, somebody stops it or the daemon ends. Time counts from when it is online."""
+    """Shows what arrives until the time is over (from when the daemon is online), a stop, or the daemon's end."""
     end_s = None
     while not stop.is_set() and daemon.poll() is None:
         if end_s is None and seconds and story.availability == "online":
@@ -121,19 +121,3 @@ def _failure(log: IO[bytes], code: int) -> MienError:
     error = MienError(words)
     error.exit_code = code if code > 0 else MienError.exit_code
     return error
-
-
-@contextlib.contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM become an event, so that everything is closed in order, whenever they come."""
-    stop = threading.Event()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

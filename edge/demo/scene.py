@@ -218,7 +218,7 @@ class Scene:
         spare_x, spare_y = self._backdrop.shape[1] - width, self._backdrop.shape[0] - height
         x = round(spare_x * (0.5 + 0.5 * math.sin(time_s * 0.11)))
         y = round(spare_y * (0.5 + 0.5 * math.cos(time_s * 0.13)))
-        return self._backdrop[y : y + height, x : x + width].copy()
+        return np.array(self._backdrop[y : y + height, x : x + width], np.uint8)
 
 
 class Options(Section, frozen=True):
@@ -263,9 +263,7 @@ class DemoSource:
         stamp_ns = self._pace.stamp(round(number * 1e9 / self._fps), interval_ns=round(1e9 / self._fps))
         if stamp_ns is None:
             return None
-        return Frame(
-            image=image, timestamp_ns=stamp_ns, number=number, source=self.name, cut=shown == 0 and number > 0
-        )
+        return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=self.name, cut=shown == 0 and number > 0)
 
     def close(self) -> None:
         """Ends a wait."""
@@ -294,7 +292,7 @@ def _draw_backdrop(size_wh: tuple[int, int], seed: int) -> Image:
         colour = np.array(random.uniform((36, 18, 14), (74, 52, 44)), np.float32)
         wall = wall + colour * np.exp(-(((x - cx) / 0.28) ** 2 + ((y - cy) / 0.34) ** 2))
     grain = random.normal(0, 1.2, (height, width, 1)).astype(np.float32)
-    return np.clip(wall + grain, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(wall + grain, 0, 255), np.uint8)
 
 
 def _clip(box: Sequence[float], size_wh: tuple[int, int]) -> tuple[float, float, float, float]:

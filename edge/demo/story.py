@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from datetime import datetime
 
 from edge.demo.listener import Received
@@ -36,6 +37,7 @@ class Story:
         self.events: deque[EventPayload] = deque(maxlen=KEPT_EVENTS)
         self.counts: Counter[str] = Counter()
         self.emotions: Counter[str] = Counter()
+        self._scores: dict[str, Mapping[str, float]] = {}
         self._tracks: set[str] = set()
         self._seqs: set[int] = set()
 
@@ -51,6 +53,7 @@ class Story:
             self._take_event(received)
         elif isinstance(received, FacesPayload):
             self.faces = received
+            self._scores = {face.track: face.scores or self.scores(face.track) for face in received.faces}
         elif isinstance(received, StatePayload):
             self.state = received
         elif isinstance(received, HealthPayload):
@@ -83,6 +86,10 @@ class Story:
     def missing_count(self) -> int:
         """Events that were numbered but did not arrive."""
         return max(self._seqs, default=0) - len(self._seqs)
+
+    def scores(self, track: str) -> Mapping[str, float]:
+        """The newest scores of a face in view, by label; a face is not classified in every frame."""
+        return self._scores.get(track, {})
 
     def held_s(self, track: str) -> float | None:
         """For how long a face has shown its emotion, by the daemon's own clock; None where that is not known."""

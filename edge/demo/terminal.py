@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -72,6 +74,8 @@ def open_screen(*, port: int, seconds: float, has_camera: bool, console: Console
         has_camera: whether a camera is shown rather than the scene.
         console: where to print; None: standard output.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal of few characters is no reason to stop
     console = console or Console(highlight=False)
     if console.is_terminal and not console.is_dumb_terminal:
         return TerminalScreen(console, port=port, seconds=seconds, has_camera=has_camera)
@@ -93,7 +97,7 @@ class TerminalScreen:
     def __enter__(self) -> TerminalScreen:
         """Takes the terminal."""
         self._live.start()
-        self._live.update(Text("\n  Mien is starting …", style=DIM), refresh=True)
+        self._live.update(Text("\n  Mien is starting ...", style=DIM), refresh=True)
         return self
 
     def __exit__(
@@ -133,7 +137,8 @@ class TerminalScreen:
         return not self._console.encoding.lower().startswith("utf")
 
     def _headline(self, story: Story, width: int) -> RenderableType:
-        figures = Text(figures_text(story, room=width - 14), style=BRIGHT)
+        between = ", " if self._is_plain else " · "
+        figures = Text(figures_text(story, room=width - 14, between=between), style=BRIGHT)
         line = Table.grid(expand=True, padding=(0, 1))
         line.add_column(no_wrap=True)
         line.add_column(justify="right", no_wrap=True)
@@ -189,12 +194,13 @@ class LineScreen:
         print(line, file=self._console.file, flush=True)
 
 
-def figures_text(story: Story, *, room: int = 200) -> str:
+def figures_text(story: Story, *, room: int = 200, between: str = ", ") -> str:
     """Rate, latency, age and memory as the daemon reports them, or where it stands before it does.
 
     Args:
         story: what came back.
         room: so many characters; the last figures are left out where they do not fit.
+        between: what separates two figures.
     """
     health = story.health
     if health is None or not health.fps:
@@ -207,9 +213,9 @@ def figures_text(story: Story, *, room: int = 200) -> str:
         parts.append(f"frame age {health.frame_age_ms.p50:.1f} ms")
     if health.rss_bytes:
         parts.append(f"{health.rss_bytes / 2**20:.0f} MiB")
-    while len(parts) > 1 and len(" · ".join(parts)) > room:
+    while len(parts) > 1 and len(between.join(parts)) > room:
         parts.pop()
-    return " · ".join(parts)
+    return between.join(parts)
 
 
 def event_text(event: EventPayload, *, arrow: str = "->") -> Text:
@@ -230,29 +236,25 @@ def event_text(event: EventPayload, *, arrow: str = "->") -> Text:
 
 def summary_lines(story: Story, *, port: int, has_camera: bool) -> list[Text]:
     """The last words: what happened, and three ways to go on."""
-    health = story.health
-    frames = health.counts.get("frames", 0) if health else 0
-    missing = f", {story.missing_count} missing" if story.missing_count else ", none missing"
+    frames = story.health.counts.get("frames", 0) if story.health else 0
+    missing = f"{story.missing_count} missing" if story.missing_count else "none missing"
     lines = [
-        Text.assemble(("mien demo ", f"bold {ACCENT}"), (figures_text(story), BRIGHT)),
-        Text(
-            f"  {frames} frames, {story.face_count} faces followed, {story.event_count} events published to "
-            f"{HOST}:{port} and read back{missing}"
-        ),
+        Text.assemble(("mien demo ", f"bold {ACCENT}"), (figures_text(story, room=66), BRIGHT)),
+        Text(f"  {frames} frames, {story.face_count} faces followed"),
+        Text(f"  {story.event_count} events published to mqtt://{HOST}:{port} and read back, {missing}"),
     ]
     if story.emotions:
-        told = Text("  shown: ")
+        told = Text("  told: ")
         for i, (emotion, count) in enumerate(story.emotions.most_common()):
             told.append(", " if i else "").append(emotion, style=hex_of(emotion)).append(f" {count}")
         lines.append(told)
     steps = [
-        ("look at the topics while it runs", subscribe_line(port).replace(str(port), "PORT")),
-        ("run until Ctrl-C", f"mien demo --seconds 0{' --camera 0' if has_camera else ''}"),
-        ("your own camera", "mien demo --camera 0"),
-        ("as a service, to your broker", "mien config example > mien.toml; mien run --config mien.toml"),
+        ("while it runs", subscribe_line(port)),
+        ("without end", f"mien demo --seconds 0{' --camera 0' if has_camera else ''}"),
+        ("your camera", "mien demo --camera 0"),
+        ("your broker", "mien config example > mien.toml; mien run --config mien.toml"),
     ]
-    lines += [Text.assemble(f"  {what + ':':<34}", (how, ACCENT)) for what, how in steps]
-    return lines
+    return lines + [Text.assemble(f"  {what + ':':<15}", (how, ACCENT)) for what, how in steps]
 
 
 def _faces_panel(story: Story, *, rows: int, width: int, is_plain: bool) -> Panel:
@@ -272,7 +274,7 @@ def _faces_panel(story: Story, *, rows: int, width: int, is_plain: bool) -> Pane
     for face in shown:
         table.add_row(*_face_cells(face, story, labels, bar_px=bar_px, is_plain=is_plain))
     if len(shown) < len(faces):
-        table.add_row(Text(f"and {len(faces) - len(shown)} more", style=DIM))
+        table.add_row(Text(f"+{len(faces) - len(shown)}", style=DIM), Text("more", style=DIM))
     count = "nobody in view" if not faces else "1 face" if len(faces) == 1 else f"{len(faces)} faces"
     return _panel(table, title=count, height=rows + 3)
 
@@ -282,7 +284,7 @@ def _face_cells(
 ) -> list[RenderableType]:
     colour = hex_of(face.emotion)
     held_s = story.held_s(face.track)
-    scores = face.scores or {}
+    scores = story.scores(face.track)
     confidence = _bar(face.confidence, 9, is_plain=is_plain)
     sureness = Text(confidence, style=colour).append(f" {_sureness(face.emotion, face.confidence, face.reason)}")
     cells: list[RenderableType] = [
