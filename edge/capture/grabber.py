@@ -56,9 +56,17 @@ class GrabberTimes:
 
     @classmethod
     def of(cls, config: CameraConfig) -> GrabberTimes:
-        """The bounds that fit a camera: a slow rate or a long ``stale_after_ms`` moves the others."""
+        """The bounds that fit a camera: a slow rate, a long ``stale_after_ms`` or time-outs of its own move others."""
         stale_ns = round(config.stale_after_ms * 1e6)
-        return cls(stale_after_ns=stale_ns, frozen_after_ns=max(5_000_000_000, 3 * stale_ns, round(5e9 / config.fps)))
+        own_ns = {
+            key: round(1.2e9 * value) if isinstance(value := config.options.get(key), int | float) else 0
+            for key in ("open_timeout_s", "read_timeout_s")
+        }
+        return cls(
+            stale_after_ns=stale_ns,
+            frozen_after_ns=max(6_000_000_000, 3 * stale_ns, round(5e9 / config.fps), own_ns["read_timeout_s"]),
+            open_within_ns=max(30_000_000_000, 2 * own_ns["open_timeout_s"]),
+        )
 
 
 @dataclass(slots=True, eq=False)

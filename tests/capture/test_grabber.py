@@ -22,6 +22,7 @@ from edge.records import Frame
 from edge.slot import LatestSlot
 
 PATIENCE_S = 20
+now = time.monotonic_ns
 TIMES = GrabberTimes(stale_after_ns=2_000, frozen_after_ns=6_000, open_within_ns=30_000)
 
 
@@ -306,9 +307,9 @@ def test_the_end_of_a_file_is_told_and_closes_the_slot() -> None:
     ).camera
     slot = LatestSlot[Frame]()
     grabber = Grabber(
-        lambda _: open_source(config, clock=time.monotonic_ns, paced=False),
+        lambda _: open_source(config, clock=now, paced=False),
         slot,
-        clock=time.monotonic_ns,
+        clock=now,
         reopens=False,
     )
     thread = threading.Thread(target=grabber.run)
@@ -324,9 +325,7 @@ def test_the_end_of_a_file_is_told_and_closes_the_slot() -> None:
 def test_a_file_that_cannot_be_read_is_an_error_and_no_state(tmp_path: Path) -> None:
     config = make_config({"camera": {"source": str(tmp_path / "a.mp4")}}).camera
     slot = LatestSlot[Frame]()
-    grabber = Grabber(
-        lambda _: open_source(config, clock=time.monotonic_ns, paced=True), slot, clock=time.monotonic_ns, reopens=False
-    )
+    grabber = Grabber(lambda _: open_source(config, clock=now, paced=True), slot, clock=now, reopens=False)
     with pytest.raises(SourceNotFoundError):
         grabber.run()
     assert slot.closed
@@ -336,3 +335,26 @@ def test_a_file_that_cannot_be_read_is_an_error_and_no_state(tmp_path: Path) -> 
 def test_the_bounds_follow_the_configuration() -> None:
     times = GrabberTimes.of(make_config({"camera": {"fps": 1, "stale_after_ms": 3000}}).camera)
     assert (times.stale_after_ns, times.frozen_after_ns) == (3_000_000_000, 9_000_000_000)
+
+
+def test_a_source_with_long_time_outs_of_its_own_is_not_taken_for_frozen() -> None:
+    options = {"open_timeout_s": 60, "read_timeout_s": 20}
+    times = GrabberTimes.of(make_config({"camera": {"options": options}}).camera)
+    assert times.frozen_after_ns > 20_000_000_000
+    assert times.open_within_ns > 60_000_000_000
+
+
+@pytest.mark.parametrize("fps", [1, 30])
+def test_stop_ends_a_file_that_waits_for_its_next_frame(fps: int) -> None:
+    config = make_config({"camera": {"source": "synthetic", "fps": fps}}).camera
+    slot = LatestSlot[Frame]()
+    grabber = Grabber(
+        lambda _: open_source(config, clock=lambda: 0, paced=True), slot, clock=now, reopens=False, drop=False
+    )
+    thread = threading.Thread(target=grabber.run)
+    thread.start()
+    assert slot.get(PATIENCE_S) is not None
+    grabber.stop()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert not grabber.ended
