@@ -140,6 +140,8 @@ class Grabber:
         self._stopped = threading.Event()
         self._wait = wait or self._stopped.wait
         self._lock = threading.RLock()
+        self._ended = threading.Condition(self._lock)
+        self._inside = 0
         self._reader: _Reader | None = None
         self._hanging: list[_Reader] = []
         self._identity: str | None = None
@@ -166,6 +168,7 @@ class Grabber:
             if self._reader is not None:
                 raise RuntimeError("a reader is running already")
             self._reader = reader
+            self._inside += 1
             if self.state is CameraState.OPENING:
                 self._tell(CameraState.OPENING, "")
         try:
@@ -174,6 +177,8 @@ class Grabber:
         finally:
             with self._lock:
                 reader.finished = True
+                self._inside -= 1
+                self._ended.notify_all()
                 if self._reader is reader:
                     self._reader = None
                     self._slot.close()
@@ -215,6 +220,18 @@ class Grabber:
             source = self._reader.source if self._reader else None
         if source is not None:
             source.close()
+
+    def wait_ended(self, timeout_s: float) -> bool:
+        """Waits after `stop` until no reader is left in `run` or in a driver.
+
+        A thread that comes back from OpenCV into an interpreter that is being shut down aborts the process: a clean
+        exit waits for it first.
+
+        Returns:
+            False when the time ran out.
+        """
+        with self._ended:
+            return self._ended.wait_for(lambda: self._inside == 0, timeout_s)
 
     def pause(self) -> None:
         """Closes the camera and ends `run`, but leaves the slot open: a later `run` goes on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -358,3 +361,45 @@ def test_stop_ends_a_file_that_waits_for_its_next_frame(fps: int) -> None:
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert not grabber.ended
+
+
+LEAVE = """
+import sys, threading, time
+from pathlib import Path
+from edge.capture import open_source
+from edge.capture.grabber import Grabber
+from edge.config import make_config
+from edge.slot import LatestSlot
+
+config = make_config({"camera": {"source": sys.argv[1], "options": {"loop": True}}}).camera
+now, slot = time.monotonic_ns, LatestSlot()
+grabber = Grabber(lambda _: open_source(config, clock=now, paced=False), slot, clock=now, reopens=False, drop=True)
+threading.Thread(target=grabber.run, daemon=True).start()
+slot.get(20)
+grabber.stop()
+assert grabber.wait_ended(20)
+"""
+
+
+def test_a_process_that_waits_for_its_reader_exits_cleanly(tmp_path: Path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 30, (1280, 720))
+    for _ in range(20):
+        writer.write(np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8))
+    writer.release()
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", LEAVE, str(tmp_path / "a.avi")], capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_waiting_for_a_reader_that_hangs_ends_in_the_time_that_was_given() -> None:
+    stuck = threading.Event()
+    bench = Bench(Script(stuck))
+    thread = bench.start()
+    until(lambda: bench.grabber._reader is not None and bench.grabber._reader.source is not None)
+    bench.grabber.stop()
+    assert not bench.grabber.wait_ended(0.01)
+    stuck.set()
+    assert bench.grabber.wait_ended(PATIENCE_S)
+    thread.join(PATIENCE_S)
