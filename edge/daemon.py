@@ -134,6 +134,8 @@ class Daemon:
             self._stopping.set()
             grabber.stop()
             inference.join(JOIN_TIMEOUT_S)
+            if not grabber.wait_ended(JOIN_TIMEOUT_S):
+                log.warning("the camera's driver does not let go")
 
     def _start_capture(self, grabber: Grabber) -> None:
         # A daemon thread: a driver that never returns must not keep the process alive.

@@ -56,9 +56,17 @@ class GrabberTimes:
 
     @classmethod
     def of(cls, config: CameraConfig) -> GrabberTimes:
-        """The bounds that fit a camera: a slow rate or a long ``stale_after_ms`` moves the others."""
+        """The bounds that fit a camera: a slow rate, a long ``stale_after_ms`` or time-outs of its own move others."""
         stale_ns = round(config.stale_after_ms * 1e6)
-        return cls(stale_after_ns=stale_ns, frozen_after_ns=max(5_000_000_000, 3 * stale_ns, round(5e9 / config.fps)))
+        own_ns = {
+            key: round(1.2e9 * value) if isinstance(value := config.options.get(key), int | float) else 0
+            for key in ("open_timeout_s", "read_timeout_s")
+        }
+        return cls(
+            stale_after_ns=stale_ns,
+            frozen_after_ns=max(6_000_000_000, 3 * stale_ns, round(5e9 / config.fps), own_ns["read_timeout_s"]),
+            open_within_ns=max(30_000_000_000, 2 * own_ns["open_timeout_s"]),
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -132,6 +140,8 @@ class Grabber:
         self._stopped = threading.Event()
         self._wait = wait or self._stopped.wait
         self._lock = threading.RLock()
+        self._ended = threading.Condition(self._lock)
+        self._inside = 0
         self._reader: _Reader | None = None
         self._hanging: list[_Reader] = []
         self._identity: str | None = None
@@ -158,6 +168,7 @@ class Grabber:
             if self._reader is not None:
                 raise RuntimeError("a reader is running already")
             self._reader = reader
+            self._inside += 1
             if self.state is CameraState.OPENING:
                 self._tell(CameraState.OPENING, "")
         try:
@@ -166,6 +177,8 @@ class Grabber:
         finally:
             with self._lock:
                 reader.finished = True
+                self._inside -= 1
+                self._ended.notify_all()
                 if self._reader is reader:
                     self._reader = None
                     self._slot.close()
@@ -207,6 +220,18 @@ class Grabber:
             source = self._reader.source if self._reader else None
         if source is not None:
             source.close()
+
+    def wait_ended(self, timeout_s: float) -> bool:
+        """Waits after `stop` until no reader is left in `run` or in a driver.
+
+        A thread that comes back from OpenCV into an interpreter that is being shut down aborts the process: a clean
+        exit waits for it first.
+
+        Returns:
+            False when the time ran out.
+        """
+        with self._ended:
+            return self._ended.wait_for(lambda: self._inside == 0, timeout_s)
 
     def pause(self) -> None:
         """Closes the camera and ends `run`, but leaves the slot open: a later `run` goes on."""

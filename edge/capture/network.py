@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -16,6 +18,7 @@ from edge.config import Section
 from edge.errors import ConfigError, SourceError, SourceLostError, SourceNotFoundError
 from edge.records import Frame
 
+_FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 CORRUPT_BOUND = 60
 """Frames in a row that cannot be decoded before the stream counts as lost: two key frame distances or so."""
@@ -51,16 +54,12 @@ class NetworkSource:
         """
         options = request.options(Options)
         _check_reachable(request, timeout_s=options.open_timeout_s)
-        # Read by OpenCV at every opening, and there is one camera in a process.
-        os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"rtsp_transport;{options.transport}|fflags;nobuffer"
         timeouts = (
             *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(options.open_timeout_s * 1000)),
             *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(options.read_timeout_s * 1000)),
         )
-        try:
+        with _ffmpeg_options(f"rtsp_transport;{options.transport}|fflags;nobuffer"):
             capture = OpencvCapture.open(request.target, backend=cv2.CAP_FFMPEG, parameters=timeouts)
-        finally:
-            del os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"]
         if capture is None:
             raise SourceError(request.name, "the host answers, but sends no video: wrong path, password or codec")
         return cls(request, capture=capture, read_timeout_s=options.read_timeout_s)
@@ -86,6 +85,19 @@ class NetworkSource:
     def close(self) -> None:
         """Disconnects; a read that is under way does so when it returns."""
         self._capture.close()
+
+
+@contextlib.contextmanager
+def _ffmpeg_options(options: str) -> Iterator[None]:
+    """Sets what OpenCV hands to FFmpeg at every opening, unless the user did; there is one camera in a process."""
+    if _FFMPEG_OPTIONS in os.environ:
+        yield
+        return
+    os.environ[_FFMPEG_OPTIONS] = options
+    try:
+        yield
+    finally:
+        del os.environ[_FFMPEG_OPTIONS]
 
 
 def _check_reachable(request: SourceRequest, *, timeout_s: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 
@@ -32,14 +33,11 @@ class OpencvCapture:
             backend: ``cv2.CAP_…``.
             parameters: pairs of ``cv2.CAP_PROP_…`` and value.
         """
-        level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
-            capture = cv2.VideoCapture(target, backend, list(parameters))
+            with _silence():
+                capture = cv2.VideoCapture(target, backend, list(parameters))
         except cv2.error:
             return None
-        finally:
-            cv2.utils.logging.setLogLevel(level)
         if capture.isOpened():
             return cls(capture)
         capture.release()
@@ -91,6 +89,18 @@ class OpencvCapture:
                 self._capture.release()
             finally:
                 self._lock.release()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps OpenCV from printing: what it says of a failed opening holds the whole address."""
+    logs: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 5; OpenCV 4
+    level = logs.getLogLevel()
+    logs.setLogLevel(0)  # LOG_LEVEL_SILENT
+    try:
+        yield
+    finally:
+        logs.setLogLevel(level)
 
 
 def bgr(image: object) -> Image | None:

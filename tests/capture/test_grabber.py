@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,6 +25,7 @@ from edge.records import Frame
 from edge.slot import LatestSlot
 
 PATIENCE_S = 20
+now = time.monotonic_ns
 TIMES = GrabberTimes(stale_after_ns=2_000, frozen_after_ns=6_000, open_within_ns=30_000)
 
 
@@ -306,9 +310,9 @@ def test_the_end_of_a_file_is_told_and_closes_the_slot() -> None:
     ).camera
     slot = LatestSlot[Frame]()
     grabber = Grabber(
-        lambda _: open_source(config, clock=time.monotonic_ns, paced=False),
+        lambda _: open_source(config, clock=now, paced=False),
         slot,
-        clock=time.monotonic_ns,
+        clock=now,
         reopens=False,
     )
     thread = threading.Thread(target=grabber.run)
@@ -324,9 +328,7 @@ def test_the_end_of_a_file_is_told_and_closes_the_slot() -> None:
 def test_a_file_that_cannot_be_read_is_an_error_and_no_state(tmp_path: Path) -> None:
     config = make_config({"camera": {"source": str(tmp_path / "a.mp4")}}).camera
     slot = LatestSlot[Frame]()
-    grabber = Grabber(
-        lambda _: open_source(config, clock=time.monotonic_ns, paced=True), slot, clock=time.monotonic_ns, reopens=False
-    )
+    grabber = Grabber(lambda _: open_source(config, clock=now, paced=True), slot, clock=now, reopens=False)
     with pytest.raises(SourceNotFoundError):
         grabber.run()
     assert slot.closed
@@ -336,3 +338,68 @@ def test_a_file_that_cannot_be_read_is_an_error_and_no_state(tmp_path: Path) -> 
 def test_the_bounds_follow_the_configuration() -> None:
     times = GrabberTimes.of(make_config({"camera": {"fps": 1, "stale_after_ms": 3000}}).camera)
     assert (times.stale_after_ns, times.frozen_after_ns) == (3_000_000_000, 9_000_000_000)
+
+
+def test_a_source_with_long_time_outs_of_its_own_is_not_taken_for_frozen() -> None:
+    options = {"open_timeout_s": 60, "read_timeout_s": 20}
+    times = GrabberTimes.of(make_config({"camera": {"options": options}}).camera)
+    assert times.frozen_after_ns > 20_000_000_000
+    assert times.open_within_ns > 60_000_000_000
+
+
+@pytest.mark.parametrize("fps", [1, 30])
+def test_stop_ends_a_file_that_waits_for_its_next_frame(fps: int) -> None:
+    config = make_config({"camera": {"source": "synthetic", "fps": fps}}).camera
+    slot = LatestSlot[Frame]()
+    grabber = Grabber(
+        lambda _: open_source(config, clock=lambda: 0, paced=True), slot, clock=now, reopens=False, drop=False
+    )
+    thread = threading.Thread(target=grabber.run)
+    thread.start()
+    assert slot.get(PATIENCE_S) is not None
+    grabber.stop()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert not grabber.ended
+
+
+LEAVE = """
+import sys, threading, time
+from pathlib import Path
+from edge.capture import open_source
+from edge.capture.grabber import Grabber
+from edge.config import make_config
+from edge.slot import LatestSlot
+
+config = make_config({"camera": {"source": sys.argv[1], "options": {"loop": True}}}).camera
+now, slot = time.monotonic_ns, LatestSlot()
+grabber = Grabber(lambda _: open_source(config, clock=now, paced=False), slot, clock=now, reopens=False, drop=True)
+threading.Thread(target=grabber.run, daemon=True).start()
+slot.get(20)
+grabber.stop()
+assert grabber.wait_ended(20)
+"""
+
+
+def test_a_process_that_waits_for_its_reader_exits_cleanly(tmp_path: Path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 30, (1280, 720))
+    for _ in range(20):
+        writer.write(np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8))
+    writer.release()
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", LEAVE, str(tmp_path / "a.avi")], capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_waiting_for_a_reader_that_hangs_ends_in_the_time_that_was_given() -> None:
+    stuck = threading.Event()
+    bench = Bench(Script(stuck))
+    thread = bench.start()
+    until(lambda: bench.grabber._reader is not None and bench.grabber._reader.source is not None)
+    bench.grabber.stop()
+    assert not bench.grabber.wait_ended(0.01)
+    stuck.set()
+    assert bench.grabber.wait_ended(PATIENCE_S)
+    thread.join(PATIENCE_S)
