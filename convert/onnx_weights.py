@@ -40,9 +40,13 @@ def read_convolutions(path: Path) -> list[Convolution]:
         path: the ONNX file.
 
     Raises:
-        DataError: the file is not an ONNX model, or a convolution's weights are not float32 constants of the graph.
+        DataError: the file cannot be read, is not an ONNX model, or a convolution's weights are not float32 constants
+            of the graph.
     """
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(path, error.strerror or str(error)) from None
     try:
         graph = next(value for number, value in _fields(data) if number == 7 and isinstance(value, bytes))
         return list(_convolutions(graph))

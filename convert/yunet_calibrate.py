@@ -102,7 +102,7 @@ def calibrate(
 def _observe(
     weights: YuNetWeights, scenes: Sequence[NDArray[np.uint8]], *, size_wh: tuple[int, int]
 ) -> tuple[dict[str, tuple[Array, Array]], list[Array]]:
-    """Lowest and highest value (channels,) near faces, per tensor; raw values (n, 16) of plausible cells, per stride."""
+    """Per tensor the lowest and highest value (channels,) near faces; per stride the plausible raw cells (n, 16)."""
     names = ["stem", *_BETWEEN, *(name for name in INPUT_OF if not name.startswith("head"))]
     names += [group[-1] for group in ADDED_TOGETHER]
     network = build_network(weights, size_wh=size_wh)

@@ -135,7 +135,8 @@ def build_network(weights: YuNetWeights, *, size_wh: tuple[int, int], ranges: Ra
 
     Returns:
         A model from float32 (1, height + 1, width + 1, 3), BGR 0..255, first row and column 0, to float32 (1, cells,
-        16): the cells of stride 8, then 16, then 32, each row by row.
+        16): the cells of stride 8, then 16, then 32, each row by row. Every layer is named, so that the same
+        arguments give the same file.
 
     Raises:
         UsageError: a side is not a positive multiple of 32.
@@ -146,19 +147,20 @@ def build_network(weights: YuNetWeights, *, size_wh: tuple[int, int], ranges: Ra
     pixels = keras.Input((height + 1, width + 1, 3), batch_size=1, name="pixels")
     graph = _Graph(weights, ranges)
     x = graph.tensor("picture", pixels)
-    x = _pool(graph.unit("u0", graph.stem(x)))
+    x = _pool("pool4", graph.unit("u0", graph.stem(x)))
     for name in ("u1a", "u1b", "u2a", "u2b"):
         x = graph.unit(name, x)
-    p8 = graph.unit("u3b", graph.unit("u3a", _pool(x)))
-    p16 = graph.unit("u4b", graph.unit("u4a", _pool(p8)))
-    p32 = graph.unit("u5b", graph.unit("u5a", _pool(p16)))
+    p8 = graph.unit("u3b", graph.unit("u3a", _pool("pool8", x)))
+    p16 = graph.unit("u4b", graph.unit("u4a", _pool("pool16", p8)))
+    p32 = graph.unit("u5b", graph.unit("u5a", _pool("pool32", p16)))
     f32 = graph.unit("f32", p32)
-    f16 = graph.unit("f16", graph.add("a16", p16, _upsample(f32)))
-    f8 = graph.unit("f8", graph.add("a8", p8, _upsample(f16)))
+    f16 = graph.unit("f16", graph.add("a16", p16, _upsample("up16", f32)))
+    f8 = graph.unit("f8", graph.add("a8", p8, _upsample("up8", f16)))
     flat = []
     for level, stride in zip((f8, f16, f32), STRIDES, strict=True):
         head = graph.unit(f"head{stride}", level, activation=None)
-        flat.append(layers.Reshape((height // stride * (width // stride), HEAD_CHANNELS))(head))
+        cells = height // stride * (width // stride)
+        flat.append(layers.Reshape((cells, HEAD_CHANNELS), name=f"cells{stride}")(head))
     return keras.Model(pixels, layers.Concatenate(axis=1, name="cells")(flat), name="yunet")
 
 
@@ -208,17 +210,18 @@ def between(unit: str) -> str:
     return f"{unit}.between"
 
 
-def _pool(x: keras.KerasTensor) -> keras.KerasTensor:
-    return layers.MaxPooling2D(2)(x)
+def _pool(name: str, x: keras.KerasTensor) -> keras.KerasTensor:
+    return layers.MaxPooling2D(2, name=name)(x)
 
 
-def _upsample(x: keras.KerasTensor) -> keras.KerasTensor:
+def _upsample(name: str, x: keras.KerasTensor) -> keras.KerasTensor:
     """Nearest-neighbour ×2 from CONCATENATION and RESHAPE, which are delegated where TILE and RESIZE_NEAREST_NEIGHBOR
     are not."""
     _, height, width, channels = x.shape
-    columns = layers.Concatenate()([x, x])  # each pixel twice in a row
-    rows = layers.Reshape((height, 1, 2 * width * channels))(columns)
-    return layers.Reshape((2 * height, 2 * width, channels))(layers.Concatenate()([rows, rows]))
+    columns = layers.Concatenate(name=f"{name}_twice_across")([x, x])  # each pixel twice in a row
+    rows = layers.Reshape((height, 1, 2 * width * channels), name=f"{name}_rows")(columns)
+    twice = layers.Concatenate(name=f"{name}_twice_down")([rows, rows])
+    return layers.Reshape((2 * height, 2 * width, channels), name=name)(twice)
 
 
 def rescale(weights: YuNetWeights, scales: Mapping[str, Array]) -> YuNetWeights:

@@ -80,7 +80,11 @@ class OpenCvYuNetDetector:
         )
 
     def search(self) -> Floats:
-        """The bare work on the canvas; one row (15,) a face: x, y, width, height, five landmarks (x, y), score; best first."""
+        """The bare work on the canvas.
+
+        Returns:
+            (n, 15) float32, best first: x, y, width, height, five landmarks (x, y), score, in canvas pixels.
+        """
         found = self._detector.detect(self._canvas)[1]
         return np.zeros((0, 15), np.float32) if found is None else np.asarray(found, np.float32)
 

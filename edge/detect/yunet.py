@@ -114,15 +114,15 @@ def _channel_maps(manifest: DetectManifest) -> tuple[Floats, Floats]:
 
 
 def _integer_floors(gain: Floats, offset: Floats, *, score: float) -> npt.NDArray[np.int8]:
-    """Smallest integers, (strides, 16) int8, of the two logit channels that can still reach the score.
+    """Smallest integers, (strides, 2) int8, of the two logit channels that can still reach the score.
 
     score² = σ(class)·σ(objectness) ≥ t² needs σ ≥ t² / (the other's largest σ). A floor no integer reaches becomes
     127, and the exact comparison that follows decides.
     """
-    largest = 1 / (1 + np.exp(-(127.0 * gain[:, :2] + offset[:, :2])))
+    steps, starts = gain[:, :2].astype(np.float64), offset[:, :2].astype(np.float64)
+    largest = 1 / (1 + np.exp(-(127 * steps + starts)))
     needed = np.clip(score**2 / largest[:, ::-1], 1e-9, 1 - 1e-9)
-    floors = np.zeros(gain.shape)
-    floors[:, :2] = np.ceil((np.log(needed / (1 - needed)) - offset[:, :2]) / gain[:, :2] - 1e-3)
+    floors = np.ceil((np.log(needed / (1 - needed)) - starts) / steps - 1e-3)
     return np.clip(floors, -128, 127).astype(np.int8)
 
 
