@@ -1,6 +1,6 @@
 """Augmentation on uint8 pictures, before they enter the network.
 
-The affine part learns the device's scatter: where a detector's box falls around a face differs from data set to data set
+The affine part learns the device's scatter: where its detector's box falls around a face differs from picture to picture
 (see `edge.contract.crop`); shift and scale are drawn with the spread that was measured.
 """
 
@@ -63,7 +63,14 @@ class Augment(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def check(self, *, file: str | Path) -> None:
         """Raises `ConfigError` for a value outside its range."""
-        limits = {"rotation_deg": 60.0, "shift_x": 0.3, "shift_y": 0.3, "scale": 0.4, "aspect": 0.3, "brightness": 128.0}
+        limits = {
+            "rotation_deg": 60.0,
+            "shift_x": 0.3,
+            "shift_y": 0.3,
+            "scale": 0.4,
+            "aspect": 0.3,
+            "brightness": 128.0,
+        }
         for name in self.__struct_fields__:
             value, high = getattr(self, name), limits.get(name, 1.0)
             if not 0 <= value <= high:
@@ -95,9 +102,7 @@ def augment_batch(images: Pixels, rng: np.random.Generator, options: Augment) ->
             picture = cv2.flip(picture, 1)
         if affine[i]:
             border = _BORDERS[int(rng.integers(len(_BORDERS)))]
-            picture = cv2.warpAffine(
-                picture, matrices[i], (width, height), flags=cv2.INTER_LINEAR, borderMode=border
-            )
+            picture = cv2.warpAffine(picture, matrices[i], (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
         if small[i]:
             share = rng.uniform(0.5, 0.83)
             reduced = resize(picture, (max(4, round(width * share)), max(4, round(height * share))))
@@ -161,7 +166,7 @@ def _affine_matrices(
 
 
 def _photometric_tables(images: Pixels, rng: np.random.Generator, options: Augment) -> Pixels | None:
-    """(n, 256) uint8: what becomes of each grey level (contrast around the mean, gamma, brightness); None for no change."""
+    """(n, 256) uint8: what becomes of each grey level (contrast around the mean, gamma, brightness); or None."""
     if not options.photometric:
         return None
     count = len(images)

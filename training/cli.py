@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -79,7 +80,9 @@ def fit(
 def distill(
     recipe: RecipeName,
     out_folder: RunFolder,
-    teacher: Annotated[list[Path], typer.Option("--teacher", "-t", help="A run folder or Keras file; may be repeated.")],
+    teacher: Annotated[
+        list[Path], typer.Option("--teacher", "-t", help="A run folder or Keras file; may be repeated.")
+    ],
     data: DataSpecs = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,
     epochs: Epochs = None,
@@ -200,4 +203,5 @@ def _short(value: object) -> str:
 
 def main() -> None:
     """Entry point of ``mien-train``."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notices are no news to anybody.
     run_app(app, prog="mien-train")

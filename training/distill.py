@@ -58,7 +58,9 @@ def load_teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers:
     temperature = recipe.distill.temperature
 
     def teach(inputs: Floats) -> Floats:
-        mean = np.mean([softmax(predict_logits(model, inputs)[:, 0], temperature=temperature) for model in models], axis=0)
+        mean = np.mean(
+            [softmax(predict_logits(model, inputs)[:, 0], temperature=temperature) for model in models], axis=0
+        )
         taught: Floats = np.repeat(mean[:, None], heads, axis=1).astype(np.float32)
         return taught
 

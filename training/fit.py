@@ -192,6 +192,8 @@ class _Run:
         self.model.compile(
             optimizer=make_optimizer(recipe.train, steps_per_epoch=len(batches)),
             loss=make_loss(heads=self.heads, classes=self.classes, distill=recipe.distill),
+            # XLA compiles for longer than it saves on a processor.
+            jit_compile="auto" if record.machine["accelerators"] != "0" else False,
         )
         self.model.optimizer.build(self.model.trainable_variables)
         self.average = AveragedWeights(self.model, decay=recipe.train.ema) if recipe.train.ema else None
@@ -366,9 +368,7 @@ def _describe(
     accelerators: int,
 ) -> RunRecord:
     counts = {
-        split: {
-            name: int((arrays.labels[:, -1] == k).sum()) for k, name in enumerate(recipe.data.classes)
-        }
+        split: {name: int((arrays.labels[:, -1] == k).sum()) for k, name in enumerate(recipe.data.classes)}
         for split, arrays in (("train", training), ("validation", validation))
     }
     return RunRecord(

@@ -83,4 +83,6 @@ def assign_folds(dataset: Dataset, *, count: int, seed: int) -> Ints:
 
 
 def _hashes(dataset: Dataset) -> list[str]:
-    return [hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=12).hexdigest() for image in dataset.images]
+    return [
+        hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=12).hexdigest() for image in dataset.images
+    ]

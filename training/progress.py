@@ -41,6 +41,7 @@ class ConsoleReporter:
         others = "".join(f"  {target} {100 * value:.2f} %" for target, value in row.accuracies.items())
         self._console.print(
             f"epoch {row.epoch}/{epochs}  loss {row.loss:.4f}  validation {row.validation_loss:.4f}{others}  "
-            f"rate {row.learning_rate:.2g}  {row.seconds:.0f} s{'  best so far' if row.best else ''}"
+            f"rate {row.learning_rate:.2g}  {row.seconds:.0f} s{'  best so far' if row.best else ''}",
+            soft_wrap=True,
         )
         self._bars.update(self._epochs, completed=row.epoch, total=epochs)

@@ -36,7 +36,7 @@ else:
 RECIPES: Final = Path(__file__).parent / "recipes"
 
 Target = Literal["own", "votes"]
-"""``own``: the data set's label. ``votes``: FER+'s vote shares, weighted by how many of the votes are for our labels."""
+"""``own``: the data set's label. ``votes``: FER+'s vote shares, weighted by the share that our labels have of all."""
 
 
 class Published(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,8 +1,8 @@
 """The run folder: everything that a training run leaves behind, enough to build it again.
 
-``recipe.toml`` the recipe, ``run.json`` (`RunRecord`), ``log.jsonl`` one row an epoch, ``curves.png``, ``checkpoint.npz``
-the last state (for ``--resume``), ``model.keras`` the best weights (pixels 0..255 in, logits of the last target out) and,
-for every other target, ``model_TARGET.keras``.
+``recipe.toml`` the recipe, ``run.json`` (`RunRecord`), ``log.jsonl`` one row an epoch, ``curves.png``,
+``checkpoint.npz`` the last state (for ``--resume``), ``model.keras`` the best weights (pixels 0..255 in, logits of the
+last target out) and, for every other target, ``model_TARGET.keras``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """From labelled pictures to what the loss compares with.
 
-A target is a row of non-negative numbers, one a class, whose sum is the picture's weight: cross-entropy is linear in it,
-so vote shares, weights, smoothing, mixing and class balance are all multiplications here, and the loss stays one line.
+A target is a row of non-negative numbers, one a class, whose sum is the picture's weight: cross-entropy is linear in
+it, so vote shares, weights, smoothing, mixing and class balance are all multiplications here, and the loss stays one
+line.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def load_space(path: Path) -> tuple[Space, Recipe]:
 def tune(space: Space, base: Recipe, data: TrainingData, *, out: Path, reporter: Reporter | None = None) -> list[Trial]:
     """Searches, going on where an interrupted search of the same folder stopped.
 
-    Every trial is a run folder (``OUT/trials/…/run``); ``OUT/trials.csv`` is the table, best first, and ``OUT/best.toml``
+    Every trial is a run folder (``OUT/trials/…/run``); ``OUT/trials.csv`` is the table, best first, ``OUT/best.toml``
     the recipe of the best, with the base's own number of epochs.
 
     Returns:
@@ -160,9 +160,7 @@ def apply_values(base: Recipe, values: Mapping[str, Any]) -> Recipe:
         raise ConfigError("space", "parameters", str(error)) from error
 
 
-def _make_tuner(
-    space: Space, base: Recipe, data: TrainingData, *, out: Path, reporter: Reporter | None
-) -> Any:
+def _make_tuner(space: Space, base: Recipe, data: TrainingData, *, out: Path, reporter: Reporter | None) -> Any:
     import keras_tuner
 
     # keras-tuner asks for a subclass; it is made here, so that the package is needed by this command alone.
@@ -185,9 +183,7 @@ def _make_tuner(
         oracle = keras_tuner.oracles.HyperbandOracle(objective, max_epochs=space.epochs, seed=space.seed)
     else:
         oracle = algorithms[space.algorithm](objective, max_trials=space.trials, seed=space.seed)
-    return RecipeTuner(
-        oracle=oracle, hypermodel=None, directory=str(out), project_name="trials", overwrite=False
-    )
+    return RecipeTuner(oracle=oracle, hypermodel=None, directory=str(out), project_name="trials", overwrite=False)
 
 
 def draw_values(space: Space, hyperparameters: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The networks that recipes name.
 
-Every builder takes pixels as they are (0..255, NHWC, scaling is a layer inside the graph) and ends in logits: the softmax
-that a paper draws stands in the loss. A network is one function in one file and one line in `ARCHITECTURES`.
+Every builder takes pixels as they are (0..255, NHWC, scaling is a layer inside the graph) and ends in logits: the
+softmax that a paper draws stands in the loss. A network is one function in one file and one line in `ARCHITECTURES`.
 """
 
 from __future__ import annotations
@@ -57,4 +57,6 @@ def make_model(key: str, *, input_shape: InputShape, outputs: int, options: Mapp
     except (ValueError, TypeError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError("recipe", "model.options", f"{key} cannot be built: {' '.join(str(error).split())}") from error
+        raise ConfigError(
+            "recipe", "model.options", f"{key} cannot be built: {' '.join(str(error).split())}"
+        ) from error

@@ -1,9 +1,9 @@
 """Our own network: a small residual network of plain 3x3 convolutions.
 
-Made for XNNPACK and Edge TPU int8 kernels: convolution (batch norm folds into it), ReLU, 2x2 max-pooling, addition, one
-global average and one dense layer, nothing else. On a CPU's int8 kernels plain 3x3 convolutions of 32 to 128 channels do
-more arithmetic per microsecond than depthwise ones, which wait for memory. Residual blocks after He et al., Deep Residual
-Learning for Image Recognition, 2016.
+Made for XNNPACK and Edge TPU int8 kernels: convolution (batch norm folds into it), ReLU, 2x2 max-pooling, addition,
+one global average and one dense layer, nothing else. On a CPU's int8 kernels plain 3x3 convolutions of 32 to 128
+channels do more arithmetic per microsecond than depthwise ones, which wait for memory. Residual blocks after He et al.,
+Deep Residual Learning for Image Recognition, 2016.
 """
 
 from __future__ import annotations
