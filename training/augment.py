@@ -1,7 +1,7 @@
 """Augmentation on uint8 pictures, before they enter the network.
 
-The affine part learns the device's scatter: where its detector's box falls around a face differs from picture to picture
-(see `edge.contract.crop`); shift and scale are drawn with the spread that was measured.
+The affine part learns the device's scatter: where a detector's box falls around a face differs each time (see
+`edge.contract.crop`); shift and scale are drawn with the spread that was measured.
 """
 
 from __future__ import annotations
@@ -91,30 +91,21 @@ def augment_batch(images: Pixels, rng: np.random.Generator, options: Augment) ->
     count, height, width, channels = images.shape
     matrices = _affine_matrices(count, (height, width), rng, options)
     tables = _photometric_tables(images, rng, options)
-    flips, affine, blur, small, noise, erase = (
-        rng.random(count) < p
-        for p in (options.flip, options.affine, options.blur, options.low_resolution, options.noise, options.erase)
-    )
     out = np.empty_like(images)
     for i, image in enumerate(images):
         picture: Any = image[:, :, 0] if channels == 1 else image
-        if flips[i]:
+        if rng.random() < options.flip:
             picture = cv2.flip(picture, 1)
-        if affine[i]:
+        if rng.random() < options.affine:
             border = _BORDERS[int(rng.integers(len(_BORDERS)))]
             picture = cv2.warpAffine(picture, matrices[i], (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
-        if small[i]:
-            share = rng.uniform(0.5, 0.83)
-            reduced = resize(picture, (max(4, round(width * share)), max(4, round(height * share))))
-            picture = resize(reduced, (width, height))
-        if blur[i]:
-            picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 1.1)))
+        picture = _soften(picture, rng, options)
         if tables is not None:
             picture = cv2.LUT(picture, tables[i])
-        if noise[i]:
+        if rng.random() < options.noise:
             picture = np.clip(picture + rng.normal(0, rng.uniform(2, 10), picture.shape), 0, 255).astype(np.uint8)
         out[i] = picture.reshape(height, width, channels)
-        if erase[i]:
+        if rng.random() < options.erase:
             _erase(out[i], rng)
     return out
 
@@ -176,7 +167,20 @@ def _photometric_tables(images: Pixels, rng: np.random.Generator, options: Augme
     shift = rng.uniform(-options.brightness, options.brightness, (count, 1)) / 255
     mean = images.mean(axis=(1, 2, 3))[:, None] / 255
     levels = np.clip((_RAMP - mean) * contrast + mean, 0, 1) ** exponent + shift
-    return np.rint(np.clip(np.where(applies, levels, _RAMP), 0, 1) * 255).astype(np.uint8)
+    tables: Pixels = np.rint(np.clip(np.where(applies, levels, _RAMP), 0, 1) * 255).astype(np.uint8)
+    return tables
+
+
+def _soften(picture: Any, rng: np.random.Generator, options: Augment) -> Any:
+    """The picture as a small face or a bad lens would give it."""
+    height, width = picture.shape[:2]
+    if rng.random() < options.low_resolution:
+        share = rng.uniform(0.5, 0.83)
+        reduced = resize(picture, (max(4, round(width * share)), max(4, round(height * share))))
+        picture = resize(reduced, (width, height))
+    if rng.random() < options.blur:
+        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 1.1)))
+    return picture
 
 
 def _erase(image: Pixels, rng: np.random.Generator) -> None:

@@ -50,15 +50,12 @@ class Batches:
         rows = order[step * self.size : (step + 1) * self.size]
         rng = np.random.default_rng([self.recipe.train.seed, epoch, step])
         picked = self.inputs[rows]
-        inputs = (
-            augment_batch(picked, rng, self.recipe.augment).astype(np.float32)
-            if picked.dtype == np.uint8
-            else picked.astype(np.float32)
-        )
-        targets = self.targets[rows]
-        draw, mixup = rng.random(), self.recipe.train.mixup
-        if draw < mixup + self.recipe.train.cutmix and picked.dtype == np.uint8:
-            inputs, targets = mix_batch(inputs, targets, rng, kind="mixup" if draw < mixup else "cutmix")
+        inputs, targets = picked.astype(np.float32), self.targets[rows]
+        if picked.dtype == np.uint8:
+            inputs = augment_batch(picked.astype(np.uint8, copy=False), rng, self.recipe.augment).astype(np.float32)
+            draw, mixup = rng.random(), self.recipe.train.mixup
+            if draw < mixup + self.recipe.train.cutmix:
+                inputs, targets = mix_batch(inputs, targets, rng, kind="mixup" if draw < mixup else "cutmix")
         if self.teach is not None:
             targets = np.concatenate([targets, self.teach(inputs)], axis=1)
         return inputs, targets

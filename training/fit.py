@@ -260,7 +260,7 @@ class _Run:
                 logits = predict_logits(self.model, self.validation.inputs, heads=self.heads)
         else:
             logits = predict_logits(self.model, self.validation.inputs, heads=self.heads)
-        accuracies = {
+        accuracies: dict[str, float] = {
             target: round(_accuracy(logits[:, head], self.validation.labels[:, head]), 6)
             for head, target in enumerate(self.recipe.data.targets)
         }

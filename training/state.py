@@ -71,8 +71,8 @@ def save_checkpoint(run: Path, model: Any, average: AveragedWeights | None, prog
     groups = {"model": read_variables(model.variables), "optimizer": read_variables(model.optimizer.variables)}
     groups["average"] = average.arrays if average else []
     arrays = {f"{group}_{i:04d}": array for group, members in groups.items() for i, array in enumerate(members)}
-    meta = np.array(json.dumps(progress))
-    write_beside(run / CHECKPOINT, lambda file: np.savez(file, meta=meta, **arrays))
+    arrays["meta"] = np.array(json.dumps(progress))
+    write_beside(run / CHECKPOINT, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
 def load_checkpoint(run: Path, model: Any, average: AveragedWeights | None) -> dict[str, Any]:
