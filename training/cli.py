@@ -100,10 +100,12 @@ def kfold(
     epochs: Epochs = None,
 ) -> None:
     """Cross-validate a recipe: stratified, no person in two folds. Finished folds are not trained again."""
-    from training.kfold import kfold as cross_validate
     from training.progress import ConsoleReporter
 
     chosen, specs = _recipe_and_data(recipe, data, epochs=epochs)
+
+    from training.kfold import kfold as cross_validate
+
     with ConsoleReporter(err, epochs=chosen.train.epochs) as reporter:
         report = cross_validate(chosen, specs, folds=folds, out=out_folder, reporter=reporter)
     table = Table("fold", "pictures", "accuracy")
@@ -144,7 +146,6 @@ def _fit(
     epochs: int | None,
     teachers: tuple[Path, ...],
 ) -> None:
-    from training.fit import fit as train
     from training.holdout import load_training_data
     from training.progress import ConsoleReporter
     from training.runs import model_file
@@ -156,13 +157,17 @@ def _fit(
             if chosen.distill
             else f"{recipe}: the recipe has no [distill] table; use mien-train fit"
         )
+    training_data = load_training_data(specs, chosen)
+    err.print(f"{chosen.name}: {len(training_data.train)} pictures, {len(training_data.validation)} for validation")
+
+    # Keras takes seconds to import and prints its backend's notices: what can be refused without it was refused above.
+    from training.fit import fit as train
+
     loaded = None
     if teachers:
         from training.distill import load_teachers
 
         loaded = load_teachers(teachers, chosen)
-    training_data = load_training_data(specs, chosen)
-    err.print(f"{chosen.name}: {len(training_data.train)} pictures, {len(training_data.validation)} for validation")
     with ConsoleReporter(err, epochs=chosen.train.epochs) as reporter:
         record = train(chosen, training_data, out=out_folder, resume=resume, teachers=loaded, reporter=reporter)
     assert record.best is not None

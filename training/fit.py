@@ -17,7 +17,7 @@ from edge.errors import DataError, UsageError
 from training.architectures import make_model
 from training.batches import Batches, Teach
 from training.curves import draw_curves
-from training.datasets import Dataset
+from training.holdout import TrainingData
 from training.objective import make_loss, make_optimizer
 from training.recipe import Recipe
 from training.runs import (
@@ -61,21 +61,6 @@ class SilentReporter:
 
     def epoch(self, row: EpochRow, *, epochs: int) -> None:
         """Nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingData:
-    """What a run is trained and selected on.
-
-    Attributes:
-        train: pictures to learn from.
-        validation: pictures that choose the best epoch; never learned from.
-        specs: the data sets as asked for, for the record.
-    """
-
-    train: Dataset
-    validation: Dataset
-    specs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,24 @@ import numpy.typing as npt
 from edge.errors import DataError
 from training.datasets import Dataset, read_datasets
 from training.datasets.split_names import PRIVATE_TEST, PUBLIC_TEST, TEST, TRAIN, UNSPLIT, VALIDATION
-from training.fit import TrainingData
 from training.recipe import Recipe
 
 Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """What a run is trained and selected on.
+
+    Attributes:
+        train: pictures to learn from.
+        validation: pictures that choose the best epoch; never learned from.
+        specs: the data sets as asked for, for the record.
+    """
+
+    train: Dataset
+    validation: Dataset
+    specs: tuple[str, ...] = ()
 
 
 def load_training_data(specs: Sequence[str], recipe: Recipe) -> TrainingData:

@@ -13,8 +13,8 @@ from msgspec import Struct
 from edge.errors import UsageError
 from training.datasets import read_datasets
 from training.distill import load_keras_model
-from training.fit import Reporter, TrainingData, fit, predict_logits
-from training.holdout import assign_folds, learnable
+from training.fit import Reporter, fit, predict_logits
+from training.holdout import TrainingData, assign_folds, learnable
 from training.recipe import Recipe
 from training.runs import write_json
 from training.targets import NOT_JUDGED, make_arrays

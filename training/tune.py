@@ -31,7 +31,8 @@ import msgspec
 from msgspec import Struct
 
 from edge.errors import ConfigError
-from training.fit import Reporter, TrainingData, fit
+from training.fit import Reporter, fit
+from training.holdout import TrainingData
 from training.recipe import Recipe, check_recipe, load_recipe
 from training.runs import CHECKPOINT, TrainingError, dump_recipe, write_beside
 

@@ -43,7 +43,7 @@ def test_a_recipe_is_trained_and_its_run_folder_is_trained_again(tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
-        (["fit", "no-such", "-o", "x"], 2, "mien-train: error: --data: at least one data set"),
+        (["fit", "sequential6", "-o", "x"], 2, "mien-train: error: --data: at least one data set"),
         (["fit", "no-such", "-o", "x", "-d", "/no/such.csv"], 78, "mien-train: error: no-such: no such file, and no"),
         (["fit", "sequential6", "-o", "x", "-d", "/no/such.csv"], 78, "mien-train: error: /no/such.csv: no such file"),
         (["fit", "emotion_nano", "-o", "x", "-d", "y"], 2, "use mien-train distill"),
