@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.runs import EpochRow, write_beside
+from training.files import write_file
+from training.runs import EpochRow
 
 
 def draw_curves(rows: Sequence[EpochRow], path: Path, *, title: str) -> None:
@@ -33,4 +35,6 @@ def draw_curves(rows: Sequence[EpochRow], path: Path, *, title: str) -> None:
         xlabel="epoch", ylabel="validation accuracy, %", title=f"best {100 * best.accuracy:.2f} % in epoch {best.epoch}"
     )
     accuracies.legend(loc="lower right")
-    write_beside(path, lambda file: figure.savefig(file, format="png", dpi=90))
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=90)
+    write_file(path, picture.getvalue())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import msgspec
 import numpy as np
 
 from training.architectures.imagenet import make_feature_extractor
+from training.files import write_file
 from training.recipe import Features, Recipe
-from training.runs import write_beside
 from training.targets import Arrays
 
 
@@ -37,8 +38,9 @@ def extract(arrays: Arrays, recipe: Recipe, *, cache: Path) -> Arrays:
             for start in range(0, len(arrays), 64)
         ]
         features = np.concatenate(parts)
-        cache.mkdir(parents=True, exist_ok=True)
-        write_beside(file, lambda stream: np.save(stream, features))
+        stored = io.BytesIO()
+        np.save(stored, features)
+        write_file(file, stored.getvalue())
     return Arrays(inputs=features, targets=arrays.targets, labels=arrays.labels)
 
 

@@ -13,10 +13,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edge.errors import DataError, UsageError
+from edge.errors import DataError, TrainingError, UsageError
 from training.architectures import make_model
 from training.batches import Batches, Teach
 from training.curves import draw_curves
+from training.files import write_file
 from training.holdout import TrainingData
 from training.objective import make_loss, make_optimizer
 from training.recipe import Recipe
@@ -28,7 +29,6 @@ from training.runs import (
     RECORD,
     EpochRow,
     RunRecord,
-    TrainingError,
     describe_machine,
     dump_recipe,
     git_commit,
@@ -36,7 +36,6 @@ from training.runs import (
     load_log,
     load_run,
     model_file,
-    write_beside,
     write_json,
 )
 from training.state import AveragedWeights, load_checkpoint, save_checkpoint
@@ -276,8 +275,7 @@ class _Run:
             save_model(deployable_model(self.model, self.recipe, head=head), file)
 
     def _write_log(self, rows: list[EpochRow]) -> None:
-        text = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
-        write_beside(self.out / LOG, lambda file: file.write(text))
+        write_file(self.out / LOG, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
 
 
 def deployable_model(model: Any, recipe: Recipe, *, head: int) -> Any:
@@ -340,8 +338,7 @@ def _open_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out}: {error.strerror or error}") from error
-    text = dump_recipe(recipe).encode()
-    write_beside(out / RECIPE, lambda file: file.write(text))
+    write_file(out / RECIPE, dump_recipe(recipe).encode())
 
 
 def _describe(

@@ -8,29 +8,25 @@ last target out) and, for every other target, ``model_TARGET.keras``.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from edge.errors import DataError, MienError
+from edge.errors import DataError
+from training.files import write_file
 from training.recipe import Recipe, Target, load_recipe
 
 SCHEMA: Final = "mien.run/1"
 RECIPE, RECORD, LOG, CURVES, CHECKPOINT = "recipe.toml", "run.json", "log.jsonl", "curves.png", "checkpoint.npz"
-
-
-class TrainingError(MienError, RuntimeError):
-    """Training that cannot go on; the last good checkpoint is kept."""
 
 
 class EpochRow(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -115,30 +111,9 @@ def load_log(run: Path) -> list[EpochRow]:
     return [msgspec.json.decode(line, type=EpochRow) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def write_beside(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Writes a file beside its place, syncs it, renames it: a reader sees the old file or the whole new one.
-
-    Raises:
-        TrainingError: when the disk is full or cannot be written; the old file is untouched.
-    """
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        with beside.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        reason = "no space left on the disk" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise TrainingError(f"{path}: cannot be written: {reason}; what was there is kept") from error
-
-
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, see `write_beside`."""
-    text = msgspec.json.format(msgspec.json.encode(value), indent=2)
-    write_beside(path, lambda file: file.write(text + b"\n"))
+    """Writes a value as indented JSON."""
+    write_file(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
 
 def hash_file(path: Path) -> str:

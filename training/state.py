@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import zipfile
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import DataError
-from training.runs import CHECKPOINT, write_beside
+from training.files import write_file
+from training.runs import CHECKPOINT
 
 Array = npt.NDArray[Any]
 
@@ -72,7 +74,9 @@ def save_checkpoint(run: Path, model: Any, average: AveragedWeights | None, prog
     groups["average"] = average.arrays if average else []
     arrays = {f"{group}_{i:04d}": array for group, members in groups.items() for i, array in enumerate(members)}
     arrays["meta"] = np.array(json.dumps(progress))
-    write_beside(run / CHECKPOINT, lambda file: np.savez(file, allow_pickle=False, **arrays))
+    stored = io.BytesIO()
+    np.savez(stored, allow_pickle=False, **arrays)
+    write_file(run / CHECKPOINT, stored.getvalue())
 
 
 def load_checkpoint(run: Path, model: Any, average: AveragedWeights | None) -> dict[str, Any]:

@@ -30,11 +30,12 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from edge.errors import ConfigError
+from edge.errors import ConfigError, TrainingError
+from training.files import write_file
 from training.fit import Reporter, fit
 from training.holdout import TrainingData
 from training.recipe import Recipe, check_recipe, load_recipe
-from training.runs import CHECKPOINT, TrainingError, dump_recipe, write_beside
+from training.runs import CHECKPOINT, dump_recipe
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -135,8 +136,7 @@ def tune(space: Space, base: Recipe, data: TrainingData, *, out: Path, reporter:
     trials = sorted(_finished(tuner, space), key=lambda trial: -trial.accuracy)
     _write_table(trials, out / TRIALS)
     best = msgspec.structs.replace(apply_values(base, trials[0].values), name=f"{base.name}_tuned")
-    text = dump_recipe(best).encode()
-    write_beside(out / BEST, lambda file: file.write(text))
+    write_file(out / BEST, dump_recipe(best).encode())
     return trials
 
 
@@ -218,4 +218,4 @@ def _write_table(trials: list[Trial], path: Path) -> None:
     writer = csv.writer(text)
     writer.writerow(["trial", "accuracy", *trials[0].values])
     writer.writerows([trial.number, f"{trial.accuracy:.4f}", *trial.values.values()] for trial in trials)
-    write_beside(path, lambda file: file.write(text.getvalue().encode()))
+    write_file(path, text.getvalue().encode())

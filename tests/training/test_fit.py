@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
+import resource
+import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 import msgspec
 import numpy as np
@@ -15,13 +15,13 @@ keras = pytest.importorskip("keras", reason="pip install 'mien[training]'")
 
 from faces import make_recipe, write_faces  # noqa: E402
 
-from edge.errors import DataError, UsageError  # noqa: E402
+from edge.errors import DataError, MienError, TrainingError, UsageError  # noqa: E402
 from training.distill import load_keras_model, load_teachers  # noqa: E402
 from training.fit import SilentReporter, deployable_model, fit, predict_logits  # noqa: E402
 from training.holdout import TrainingData, load_training_data  # noqa: E402
 from training.objective import make_loss  # noqa: E402
 from training.recipe import Distill, Recipe  # noqa: E402
-from training.runs import CHECKPOINT, EpochRow, TrainingError, load_log, load_run, model_file, write_beside  # noqa: E402
+from training.runs import CHECKPOINT, EpochRow, load_log, load_run, model_file  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 
@@ -113,18 +113,23 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_checkpoint_kept(data: Tra
     assert load_run(tmp_path / "run")[1].epochs == 1
 
 
-def test_a_disk_that_fills_keeps_the_old_file_and_leaves_no_half_one(tmp_path: Path) -> None:
-    file = tmp_path / "checkpoint.npz"
-    file.write_bytes(b"good")
-
-    def fill(stream: IO[bytes]) -> None:
-        stream.write(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(TrainingError, match=r"checkpoint.npz: cannot be written: no space left on the disk"):
-        write_beside(file, fill)
-    assert file.read_bytes() == b"good"
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.npz"]
+def test_a_disk_that_fills_ends_in_one_line_and_keeps_the_last_checkpoint(data: TrainingData, tmp_path: Path) -> None:
+    """The limit on a file's size stands for the full disk: the kernel refuses the write in the same way."""
+    with pytest.raises(KeyboardInterrupt):
+        fit(two_heads(), data, out=tmp_path / "run", reporter=StopsAfter(1))
+    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
+    try:
+        with pytest.raises(MienError, match=r"cannot be written: File too large"):
+            fit(two_heads(), data, out=tmp_path / "run", resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, previous)
+    assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before
+    assert not list((tmp_path / "run").glob(".*"))
+    assert fit(two_heads(), data, out=tmp_path / "run", resume=True).finished
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten_and_another_recipe_does_not_resume_it(
