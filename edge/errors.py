@@ -137,6 +137,10 @@ class ConversionError(MienError, RuntimeError):
     """A conversion that was begun and could not be finished."""
 
 
+class TrainingError(MienError, RuntimeError):
+    """Training that cannot go on; the last good checkpoint is kept."""
+
+
 class PublishError(MienError, OSError):
     """A sink that cannot be opened."""
 

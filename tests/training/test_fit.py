@@ -1,0 +1,199 @@
+"""Training learns, resumes to the identical next step, and ends in one clear line where it cannot go on."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras", reason="pip install 'mien[training]'")
+
+from faces import make_recipe, write_faces  # noqa: E402
+
+from edge.errors import DataError, MienError, TrainingError, UsageError  # noqa: E402
+from training.distill import load_keras_model, load_teachers  # noqa: E402
+from training.fit import SilentReporter, deployable_model, fit, predict_logits  # noqa: E402
+from training.holdout import TrainingData, load_training_data  # noqa: E402
+from training.objective import make_loss  # noqa: E402
+from training.recipe import Distill, Recipe  # noqa: E402
+from training.runs import CHECKPOINT, EpochRow, load_log, load_run, model_file  # noqa: E402
+
+pytestmark = pytest.mark.tensorflow
+
+
+class StopsAfter(SilentReporter):
+    """Interrupts training as Ctrl-C does, after an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self._last = epoch
+
+    def epoch(self, row: EpochRow, *, epochs: int) -> None:
+        """Ends the run."""
+        if row.epoch == self._last:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> TrainingData:
+    return load_training_data([str(write_faces(tmp_path, count=140))], two_heads())
+
+
+def two_heads(**train: object) -> Recipe:
+    return make_recipe(data={"targets": ["own", "votes"], "validation": 0.2}, input={"size_px": 16}, train=train)
+
+
+def stored_arrays(run: Path) -> dict[str, np.ndarray]:
+    with np.load(run / CHECKPOINT) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def test_an_interrupted_run_goes_on_to_the_identical_weights(data: TrainingData, tmp_path: Path) -> None:
+    """Weights, momentum, averages, dropout's random state and log: all as if nothing had happened."""
+    recipe = two_heads()
+    fit(recipe, data, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, data, out=tmp_path / "torn", reporter=StopsAfter(1))
+    assert load_run(tmp_path / "torn")[1].epochs == 1
+    record = fit(recipe, data, out=tmp_path / "torn", resume=True)
+    whole, torn = stored_arrays(tmp_path / "whole"), stored_arrays(tmp_path / "torn")
+    assert whole.keys() == torn.keys()
+    for name, array in whole.items():
+        np.testing.assert_array_equal(array, torn[name], err_msg=name)
+    rows = [[(row.epoch, row.loss, row.accuracy) for row in load_log(tmp_path / run)] for run in ("whole", "torn")]
+    assert rows[0] == rows[1]
+    assert record.finished
+
+
+def test_training_learns_what_can_be_learned(data: TrainingData, tmp_path: Path) -> None:
+    record = fit(two_heads(epochs=16, mixup=0.0), data, out=tmp_path / "run")
+    assert record.best is not None
+    assert record.best.accuracy > 0.6  # chance is 0.14
+    assert (tmp_path / "run" / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_kept_files_score_what_the_log_says(data: TrainingData, tmp_path: Path) -> None:
+    record = fit(two_heads(epochs=3), data, out=tmp_path / "run")
+    assert record.best is not None
+    pixels = data.validation.model_inputs(size_px=16)
+    for target, file in (("votes", model_file(tmp_path / "run")), ("own", model_file(tmp_path / "run", "own"))):
+        logits = predict_logits(load_keras_model(file), pixels)[:, 0]
+        accuracy = (logits.argmax(axis=1) == data.validation.labels).mean()
+        assert accuracy == pytest.approx(record.best.accuracies[target], abs=1e-5)
+
+
+def test_a_head_taken_out_gives_the_same_logits_as_the_whole() -> None:
+    recipe = two_heads()
+    from training.architectures import make_model
+
+    whole = make_model("resnet", input_shape=(16, 16, 1), outputs=14, options=recipe.model.options)
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 16, 16, 1)).astype(np.float32)
+    logits = predict_logits(whole, pixels, heads=2)
+    for head in (0, 1):
+        single = predict_logits(deployable_model(whole, recipe, head=head), pixels)[:, 0]
+        np.testing.assert_allclose(single, logits[:, head], atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_checkpoint_kept(data: TrainingData, tmp_path: Path) -> None:
+    recipe = two_heads()
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, data, out=tmp_path / "run", reporter=StopsAfter(1))
+    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
+    broken = {**stored_arrays(tmp_path / "run")}
+    broken["model_0000"] = np.full_like(broken["model_0000"], np.nan)
+    with (tmp_path / "run" / CHECKPOINT).open("wb") as file:
+        np.savez(file, **broken)
+    with pytest.raises(TrainingError, match=r"epoch 2, step 1: the loss is nan; the checkpoint of epoch 1 is kept"):
+        fit(recipe, data, out=tmp_path / "run", resume=True)
+    assert len(before) == (tmp_path / "run" / CHECKPOINT).stat().st_size
+    assert load_run(tmp_path / "run")[1].epochs == 1
+
+
+def test_a_disk_that_fills_ends_in_one_line_and_keeps_the_last_checkpoint(data: TrainingData, tmp_path: Path) -> None:
+    """The limit on a file's size stands for the full disk: the kernel refuses the write in the same way."""
+    with pytest.raises(KeyboardInterrupt):
+        fit(two_heads(), data, out=tmp_path / "run", reporter=StopsAfter(1))
+    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
+    try:
+        with pytest.raises(MienError, match=r"cannot be written: File too large"):
+            fit(two_heads(), data, out=tmp_path / "run", resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, previous)
+    assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before
+    assert not list((tmp_path / "run").glob(".*"))
+    assert fit(two_heads(), data, out=tmp_path / "run", resume=True).finished
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten_and_another_recipe_does_not_resume_it(
+    data: TrainingData, tmp_path: Path
+) -> None:
+    fit(two_heads(epochs=1), data, out=tmp_path / "run")
+    with pytest.raises(UsageError, match="holds a training run already"):
+        fit(two_heads(epochs=1), data, out=tmp_path / "run")
+    with pytest.raises(UsageError, match="another recipe"):
+        fit(two_heads(epochs=5), data, out=tmp_path / "run", resume=True)
+    with pytest.raises(UsageError, match=r"has no checkpoint\.npz"):
+        fit(two_heads(epochs=1), data, out=tmp_path / "empty", resume=True)
+
+
+def test_a_damaged_checkpoint_is_one_clear_line(data: TrainingData, tmp_path: Path) -> None:
+    fit(two_heads(epochs=1), data, out=tmp_path / "run")
+    checkpoint = tmp_path / "run" / CHECKPOINT
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(DataError, match="is damaged"):
+        fit(two_heads(epochs=1), data, out=tmp_path / "run", resume=True)
+
+
+def test_the_loss_is_weighted_cross_entropy_of_labels_and_teachers() -> None:
+    rng = np.random.default_rng(4)
+    logits = rng.normal(size=(5, 6)).astype(np.float32)
+    labels, taught = (rng.dirichlet(np.ones(3), (5, 2)).astype(np.float32) for _ in range(2))
+
+    def cross_entropy(targets: np.ndarray, values: np.ndarray) -> float:
+        values = values.reshape(5, 2, 3)
+        logarithms = values - np.log(np.exp(values).sum(axis=2, keepdims=True))
+        return float(-(targets * logarithms).sum() / 5)
+
+    plain = make_loss(heads=2, classes=3)
+    assert float(plain(labels, logits)) == pytest.approx(cross_entropy(labels, logits), rel=1e-5)
+    distilling = make_loss(heads=2, classes=3, distill=Distill(weight=0.6, temperature=2.0))
+    both = np.concatenate([labels, taught], axis=1)
+    expected = 0.4 * cross_entropy(labels, logits) + 0.6 * 4 * cross_entropy(taught, logits / 2)
+    assert float(distilling(both, logits)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_with_all_weight_on_the_teacher_the_labels_are_never_looked_at(data: TrainingData, tmp_path: Path) -> None:
+    fit(make_recipe(input={"size_px": 16}, train={"epochs": 2}), data, out=tmp_path / "teacher")
+    student = make_recipe(name="student", input={"size_px": 16}, train={"epochs": 1}, distill={"weight": 1.0})
+    teachers = load_teachers([tmp_path / "teacher"], student)
+    record = fit(student, data, out=tmp_path / "student", teachers=teachers)
+    labels = np.random.default_rng(1).permutation(data.train.labels)
+    shuffled = replace(data, train=replace(data.train, labels=labels))
+    other = fit(student, shuffled, out=tmp_path / "shuffled", teachers=teachers)
+    assert record.best == replaced_seconds(other.best, record.best)
+    assert list(record.teachers) == ["0:model.keras"]
+    alone = make_recipe(input={"size_px": 16}, train={"epochs": 1})
+    rows = [fit(alone, each, out=tmp_path / name).best for name, each in (("own", data), ("wrong", shuffled))]
+    assert rows[0] is not None
+    assert rows[1] is not None
+    assert rows[0].loss != rows[1].loss
+
+
+def replaced_seconds(row: EpochRow | None, of: EpochRow | None) -> EpochRow | None:
+    """The row with the other's duration, which no two runs share."""
+    return msgspec.structs.replace(row, seconds=of.seconds) if row and of else row
+
+
+def test_the_same_recipe_seed_and_data_give_the_same_run(data: TrainingData, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        fit(two_heads(epochs=1), data, out=tmp_path / name)
+    first, second = (load_log(tmp_path / name)[0] for name in ("first", "second"))
+    assert (first.loss, first.validation_loss) == (second.loss, second.validation_loss)

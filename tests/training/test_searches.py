@@ -1,0 +1,164 @@
+"""Cross-validation, the tuner and features on disk: each goes on where it stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras", reason="pip install 'mien[training]'")
+
+import msgspec  # noqa: E402
+from faces import make_recipe, write_faces  # noqa: E402
+
+from edge.errors import ConfigError  # noqa: E402
+from training.distill import load_keras_model, load_teachers  # noqa: E402
+from training.fit import SilentReporter, fit, predict_logits  # noqa: E402
+from training.holdout import load_training_data  # noqa: E402
+from training.kfold import kfold, load_kfold  # noqa: E402
+from training.recipe import load_recipe  # noqa: E402
+from training.runs import EpochRow, dump_recipe, load_run  # noqa: E402
+from training.tune import BEST, TRIALS, Trial, apply_values, load_space, tune  # noqa: E402
+
+pytestmark = pytest.mark.tensorflow
+
+
+class Counts(SilentReporter):
+    """Counts the epochs that were trained."""
+
+    def __init__(self) -> None:
+        self.epochs = 0
+
+    def epoch(self, row: EpochRow, *, epochs: int) -> None:
+        """One more."""
+        self.epochs += 1
+
+
+def test_every_picture_is_judged_once_and_by_a_network_that_did_not_see_it(tmp_path: Path) -> None:
+    recipe = make_recipe(input={"size_px": 16}, train={"epochs": 1})
+    file = write_faces(tmp_path, count=105)
+    report = kfold(recipe, [str(file)], folds=3, out=tmp_path / "k")
+    assert sum(report.counts) == sum(map(sum, report.confusion)) == 105
+    assert report.mean == pytest.approx(np.mean(report.accuracies))
+    assert report.sd == pytest.approx(np.std(report.accuracies, ddof=1))
+    assert report.pooled_accuracy == pytest.approx(sum(report.confusion[i][i] for i in range(7)) / 105)
+    assert load_kfold(tmp_path / "k") == report
+    counts = Counts()
+    assert kfold(recipe, [str(file)], folds=3, out=tmp_path / "k", reporter=counts) == report
+    assert counts.epochs == 0, "finished folds are not trained again"
+
+
+SPACE = """
+base = "{base}"
+trials = 2
+epochs = 1
+[parameters."model.options.widths"]
+kind = "list"
+length = [2, 2]
+values = [4, 8]
+[parameters."model.options.dropout"]
+kind = "choice"
+values = [0.0, 0.3]
+[parameters."train.learning_rate"]
+kind = "log"
+low = 1e-3
+high = 1e-1
+"""
+
+
+def test_a_search_writes_a_table_and_the_best_recipe_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    base = tmp_path / "base.toml"
+    base.write_text(dump_recipe(make_recipe(input={"size_px": 16}, train={"epochs": 9})))
+    file = tmp_path / "space.toml"
+    file.write_text(SPACE.format(base="base.toml"))
+    space, recipe = load_space(file)
+    data = load_training_data([str(write_faces(tmp_path))], recipe)
+    counts = Counts()
+    trials = tune(space, recipe, data, out=tmp_path / "search", reporter=counts)
+    assert (len(trials), counts.epochs) == (2, 2)
+    assert trials[0].accuracy >= trials[1].accuracy
+    best = load_recipe(tmp_path / "search" / BEST)
+    assert best == msgspec.structs.replace(apply_values(recipe, trials[0].values), name="tiny_tuned")
+    assert best.train.epochs == 9
+    assert (tmp_path / "search" / TRIALS).read_text().splitlines()[1].startswith(trials[0].number)
+    more = tune(msgspec.structs.replace(space, trials=3), recipe, data, out=tmp_path / "search", reporter=counts)
+    assert (len(more), counts.epochs) == (3, 3), "the first two trials are not trained again"
+    assert isinstance(more[0], Trial)
+
+
+@pytest.mark.parametrize(
+    ("text", "needle"),
+    [
+        ("base = 'tuned_cnn'\n[parameters.x]\nkind = 'choice'", "parameters.x: kind 'choice' needs values"),
+        ("base = 'tuned_cnn'\n[parameters.x]\nkind = 'log'\nlow = 1\nhigh = 1", "low 1 must be below high 1"),
+        ("base = 'tuned_cnn'\n[parameters.x]\nkind = 'log'\nlow = 0\nhigh = 1", "begins above 0"),
+        ("base = 'tuned_cnn'\n[parameters]", "at least one parameter"),
+        ("base = 'no-such'\n[parameters.x]\nkind = 'choice'\nvalues = [1]", "no-such: no such file"),
+    ],
+)
+def test_a_space_that_says_nothing_is_one_clear_line(text: str, needle: str, tmp_path: Path) -> None:
+    file = tmp_path / "space.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_space(file)
+    assert needle in str(caught.value)
+
+
+def test_a_searched_key_that_no_recipe_has_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="learnig_rate"):
+        apply_values(make_recipe(), {"train.learnig_rate": 1.0})
+
+
+def test_the_shipped_space_is_the_described_one() -> None:
+    space, base = load_space(Path(__file__).parents[2] / "training" / "spaces" / "tuned_cnn.toml")
+    assert space.parameters["model.options.filters"].length == (4, 4)
+    assert space.parameters["model.options.dense"].length == (3, 3)
+    assert base.data.validation == 0.5
+
+
+def test_features_are_written_once_and_the_kept_network_takes_pixels(tmp_path: Path) -> None:
+    recipe = make_recipe(
+        input={"size_px": 32, "colour": "bgr"},
+        features={"base": "mobilenet_v2", "weights": "random"},
+        model={"architecture": "dense", "options": {"dense": [8], "dropout": [0.1]}},
+        train={"epochs": 1, "mixup": 0.0},
+    )
+    data = load_training_data([str(write_faces(tmp_path, count=70))], recipe)
+    record = fit(recipe, data, out=tmp_path / "runs" / "one")
+    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs" / "features").iterdir()}
+    assert len(files) == 2
+    fit(recipe, data, out=tmp_path / "runs" / "two")
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "runs" / "features").iterdir()} == files
+    pixels = data.validation.model_inputs(size_px=32, colour="bgr")
+    logits = predict_logits(load_keras_model(tmp_path / "runs" / "one"), pixels)[:, 0]
+    assert record.best is not None
+    assert (logits.argmax(axis=1) == data.validation.labels).mean() == pytest.approx(record.best.accuracy, abs=1e-5)
+
+
+def test_a_teacher_that_does_not_fit_or_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+    recipe = make_recipe(input={"size_px": 16}, distill={"weight": 0.5})
+    with pytest.raises(ConfigError, match=r"no \[distill\] table"):
+        load_teachers([tmp_path], make_recipe())
+    from edge.errors import DataError
+
+    with pytest.raises(DataError, match="no Keras file"):
+        load_teachers([tmp_path / "nobody"], recipe)
+    (tmp_path / "text.keras").write_text("not a model")
+    with pytest.raises(DataError, match="no Keras model that can be loaded"):
+        load_teachers([tmp_path / "text.keras"], recipe)
+    keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(7)]).save(tmp_path / "8.keras")
+    with pytest.raises(ConfigError, match=r"maps \(None, 8, 8, 1\)"):
+        load_teachers([tmp_path / "8.keras"], recipe)
+
+
+def test_a_run_folder_says_what_it_was_made_of(tmp_path: Path) -> None:
+    recipe = make_recipe(input={"size_px": 16}, train={"epochs": 1})
+    file = str(write_faces(tmp_path))
+    fit(recipe, load_training_data([file], recipe), out=tmp_path / "run")
+    stored, record = load_run(tmp_path / "run")
+    assert stored == recipe
+    assert record.data == (file,)
+    assert sum(record.counts["train"].values()) + sum(record.counts["validation"].values()) == 70
+    assert record.versions["keras"] == keras.__version__
+    assert record.parameters["total"] > record.parameters["trainable"] > 0

@@ -1,0 +1,66 @@
+"""``mien-train`` as a person calls it: in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("keras", reason="pip install 'mien[training]'")
+
+from faces import make_recipe, write_faces
+
+from training.runs import dump_recipe, load_run
+
+pytestmark = pytest.mark.tensorflow
+
+
+def mien_train(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "training", *map(str, arguments)],
+        capture_output=True, text=True, timeout=150, env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+
+
+def test_a_recipe_is_trained_and_its_run_folder_is_trained_again(tmp_path: Path) -> None:
+    recipe, faces = tmp_path / "tiny.toml", write_faces(tmp_path)
+    recipe.write_text(dump_recipe(make_recipe(input={"size_px": 16}, train={"epochs": 1})))
+    first = mien_train("fit", recipe, "--data", faces, "--out", tmp_path / "first")
+    assert first.returncode == 0, first.stderr
+    assert "model.keras" in first.stdout
+    assert "epoch 1/1" in first.stderr
+    again = mien_train("fit", tmp_path / "first", "--out", tmp_path / "again")
+    assert again.returncode == 0, again.stderr
+    rows = [load_run(tmp_path / name)[1].best for name in ("first", "again")]
+    assert rows[0] is not None
+    assert rows[1] is not None
+    assert rows[0].loss == rows[1].loss
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["fit", "sequential6", "-o", "x"], 2, "mien-train: error: --data: at least one data set"),
+        (["fit", "no-such", "-o", "x", "-d", "/no/such.csv"], 78, "mien-train: error: no-such: no such file, and no"),
+        (["fit", "sequential6", "-o", "x", "-d", "/no/such.csv"], 78, "mien-train: error: /no/such.csv: no such file"),
+        (["fit", "emotion_nano", "-o", "x", "-d", "y"], 2, "use mien-train distill"),
+        (["distill", "emotion", "-o", "x", "-d", "y", "-t", "z"], 2, "use mien-train fit"),
+    ],
+)
+def test_a_command_that_cannot_be_carried_out_is_one_line_and_its_exit_code(
+    arguments: list[str], code: int, line: str
+) -> None:
+    done = mien_train(*arguments)
+    assert done.returncode == code
+    assert done.stderr.count("\n") == 1
+    assert line in done.stderr
+
+
+def test_the_recipes_are_listed_with_what_was_published() -> None:
+    done = mien_train("recipes")
+    assert done.returncode == 0
+    row = next(line for line in done.stdout.splitlines() if "cnn_512 " in line)
+    assert "65.34 %" in row

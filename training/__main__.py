@@ -1,0 +1,5 @@
+"""``python -m training`` is ``mien-train``."""
+
+from training.cli import main
+
+main()

@@ -1,0 +1,212 @@
+"""The command ``mien-train``. Arguments and printing only; the work is done by the modules it calls."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edge import __version__
+from edge.entry import run_app
+from edge.errors import UsageError
+from training.recipe import Recipe
+
+app = typer.Typer(
+    name="mien-train",
+    help="Train, cross-validate, tune and distil facial-expression networks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+RecipeName = Annotated[
+    str, typer.Argument(help="A recipe file, the name of one of Mien's, or a run folder.", metavar="RECIPE")
+]
+DataSpecs = Annotated[
+    list[str] | None,
+    typer.Option("--data", "-d", help="A data set; may be given again.", metavar="[FORMAT:]PATH[@KEY=VALUE,…]"),
+]
+RunFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Another number of epochs than the recipe's.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mien-train {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Options of every command; ``--debug`` is read by `run_app`."""
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes that come with Mien."""
+    from training.recipe import load_recipe, recipe_names
+
+    table = Table("recipe", "network", "published", "what it is")
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        table.add_row(name, recipe.model.architecture, recipe.published.accuracy or "–", recipe.description)
+    out.print(table)
+
+
+@app.command()
+def fit(
+    recipe: RecipeName,
+    out_folder: RunFolder,
+    data: DataSpecs = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,
+    epochs: Epochs = None,
+) -> None:
+    """Train a recipe; a run folder as RECIPE trains that run again, on its own data."""
+    _fit(recipe, out_folder, data, resume=resume, epochs=epochs, teachers=())
+
+
+@app.command()
+def distill(
+    recipe: RecipeName,
+    out_folder: RunFolder,
+    teacher: Annotated[
+        list[Path], typer.Option("--teacher", "-t", help="A run folder or Keras file; may be repeated.")
+    ],
+    data: DataSpecs = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,
+    epochs: Epochs = None,
+) -> None:
+    """Train a recipe with a [distill] table on what its teachers say."""
+    _fit(recipe, out_folder, data, resume=resume, epochs=epochs, teachers=tuple(teacher))
+
+
+@app.command()
+def kfold(
+    recipe: RecipeName,
+    out_folder: RunFolder,
+    data: DataSpecs = None,
+    folds: Annotated[int, typer.Option("-k", min=2, help="Number of folds.")] = 5,
+    epochs: Epochs = None,
+) -> None:
+    """Cross-validate a recipe: stratified, no person in two folds. Finished folds are not trained again."""
+    from training.progress import ConsoleReporter
+
+    chosen, specs = _recipe_and_data(recipe, data, epochs=epochs)
+
+    from training.kfold import kfold as cross_validate
+
+    with ConsoleReporter(err, epochs=chosen.train.epochs) as reporter:
+        report = cross_validate(chosen, specs, folds=folds, out=out_folder, reporter=reporter)
+    table = Table("fold", "pictures", "accuracy")
+    for fold, (count, accuracy) in enumerate(zip(report.counts, report.accuracies, strict=True)):
+        table.add_row(str(fold), str(count), f"{100 * accuracy:.2f} %")
+    out.print(table)
+    out.print(f"{100 * report.mean:.2f} ± {100 * report.sd:.2f} %, pooled {100 * report.pooled_accuracy:.2f} %")
+
+
+@app.command()
+def tune(
+    space: Annotated[Path, typer.Argument(help="The search space (TOML).", metavar="SPACE.toml")],
+    out_folder: RunFolder,
+    data: DataSpecs = None,
+) -> None:
+    """Search a family of networks; an interrupted search goes on. The best becomes a recipe file."""
+    from training.holdout import load_training_data
+    from training.progress import ConsoleReporter
+    from training.tune import BEST, load_space
+    from training.tune import tune as search
+
+    chosen, base = load_space(space)
+    with ConsoleReporter(err, epochs=chosen.epochs) as reporter:
+        trials = search(chosen, base, load_training_data(_specs(data), base), out=out_folder, reporter=reporter)
+    table = Table("trial", "accuracy", *chosen.parameters)
+    for trial in trials[:20]:
+        table.add_row(trial.number, f"{100 * trial.accuracy:.2f} %", *(_short(v) for v in trial.values.values()))
+    out.print(table)
+    out.print(f"best recipe: {out_folder / BEST}")
+
+
+def _fit(
+    recipe: str,
+    out_folder: Path,
+    data: list[str] | None,
+    *,
+    resume: bool,
+    epochs: int | None,
+    teachers: tuple[Path, ...],
+) -> None:
+    from training.holdout import load_training_data
+    from training.progress import ConsoleReporter
+    from training.runs import model_file
+
+    chosen, specs = _recipe_and_data(recipe, data, epochs=epochs)
+    if bool(teachers) != (chosen.distill is not None):
+        raise UsageError(
+            f"{recipe}: the recipe has a [distill] table; use mien-train distill"
+            if chosen.distill
+            else f"{recipe}: the recipe has no [distill] table; use mien-train fit"
+        )
+    training_data = load_training_data(specs, chosen)
+    err.print(f"{chosen.name}: {len(training_data.train)} pictures, {len(training_data.validation)} for validation")
+
+    # Keras takes seconds to import and prints its backend's notices: what can be refused without it was refused above.
+    from training.fit import fit as train
+
+    loaded = None
+    if teachers:
+        from training.distill import load_teachers
+
+        loaded = load_teachers(teachers, chosen)
+    with ConsoleReporter(err, epochs=chosen.train.epochs) as reporter:
+        record = train(chosen, training_data, out=out_folder, resume=resume, teachers=loaded, reporter=reporter)
+    assert record.best is not None
+    out.print(
+        f"{model_file(out_folder)}: {100 * record.best.accuracy:.2f} % of the validation pictures "
+        f"(epoch {record.best.epoch} of {record.epochs})"
+    )
+
+
+def _recipe_and_data(recipe: str, data: list[str] | None, *, epochs: int | None) -> tuple[Recipe, tuple[str, ...]]:
+    import msgspec
+
+    from training.datasets import hash_datasets
+    from training.recipe import load_recipe
+    from training.runs import load_run
+
+    if (Path(recipe) / "run.json").is_file():
+        chosen, record = load_run(Path(recipe))
+        specs = tuple(data) if data else record.data
+        if hash_datasets(specs) != record.data_sha256:
+            err.print(f"warning: {recipe}: the data are not those that the run was trained on")
+    else:
+        chosen, specs = load_recipe(recipe), _specs(data)
+    if epochs is not None:
+        chosen = msgspec.structs.replace(chosen, train=msgspec.structs.replace(chosen.train, epochs=epochs))
+    return chosen, specs
+
+
+def _specs(data: list[str] | None) -> tuple[str, ...]:
+    if not data:
+        raise UsageError("--data: at least one data set")
+    return tuple(data)
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """Entry point of ``mien-train``."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notices are no news to anybody.
+    run_app(app, prog="mien-train")

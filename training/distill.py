@@ -1,0 +1,68 @@
+"""Learning from one or several trained networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from edge.contract.scores import softmax
+from edge.errors import ConfigError, DataError
+from training.fit import Teachers, predict_logits
+from training.recipe import Recipe
+from training.runs import hash_file, model_file
+from training.targets import Floats
+
+
+def load_keras_model(path: Path) -> Any:
+    """The network of a run folder or of a Keras file.
+
+    Raises:
+        DataError: when there is none.
+    """
+    file = model_file(path) if path.is_dir() else path
+    if not file.is_file():
+        raise DataError(file, "no Keras file")
+    try:
+        return keras.models.load_model(file, compile=False)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        raise DataError(file, f"no Keras model that can be loaded: {' '.join(str(error).split())[:200]}") from error
+
+
+def load_teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers:
+    """Teachers whose mean probabilities the recipe's every head is to learn.
+
+    Args:
+        paths: run folders or Keras files; logits of the recipe's classes, in their order, on the recipe's input.
+        recipe: with ``[distill]``; its temperature softens the teachers.
+
+    Raises:
+        ConfigError: for a recipe that does not distil, or teachers whose input or output does not fit it.
+        DataError: for a teacher that cannot be loaded.
+    """
+    if recipe.distill is None:
+        raise ConfigError(recipe.name, "distill", "the recipe has no [distill] table")
+    if not paths:
+        raise ConfigError(recipe.name, "distill", "no teacher given")
+    models = [load_keras_model(path) for path in paths]
+    classes, heads = len(recipe.data.classes), len(recipe.data.targets)
+    for path, model in zip(paths, models, strict=True):
+        wanted = ((None, *recipe.input.shape), (None, classes))
+        if (tuple(model.input_shape), tuple(model.output_shape)) != wanted:
+            raise ConfigError(
+                recipe.name, "distill", f"teacher {path} maps {model.input_shape} to {model.output_shape}, not {wanted}"
+            )
+    temperature = recipe.distill.temperature
+
+    def teach(inputs: Floats) -> Floats:
+        mean = np.mean(
+            [softmax(predict_logits(model, inputs)[:, 0], temperature=temperature) for model in models], axis=0
+        )
+        taught: Floats = np.repeat(mean[:, None], heads, axis=1).astype(np.float32)
+        return taught
+
+    files = [model_file(path) if path.is_dir() else path for path in paths]
+    return Teachers(teach=teach, sha256={f"{i}:{file.name}": hash_file(file) for i, file in enumerate(files)})

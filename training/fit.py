@@ -1,0 +1,379 @@
+"""Training of one recipe, on any Keras backend; see `training.runs` for what it leaves behind."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import DataError, TrainingError, UsageError
+from training.architectures import make_model
+from training.batches import Batches, Teach
+from training.curves import draw_curves
+from training.files import write_file
+from training.holdout import TrainingData
+from training.objective import make_loss, make_optimizer
+from training.recipe import Recipe
+from training.runs import (
+    CHECKPOINT,
+    CURVES,
+    LOG,
+    RECIPE,
+    RECORD,
+    EpochRow,
+    RunRecord,
+    describe_machine,
+    dump_recipe,
+    git_commit,
+    installed_versions,
+    load_log,
+    load_run,
+    model_file,
+    write_json,
+)
+from training.state import AveragedWeights, load_checkpoint, save_checkpoint
+from training.targets import NOT_JUDGED, Arrays, Floats, make_arrays, prepare_targets
+
+
+class Reporter(Protocol):
+    """Who is told how training goes."""
+
+    def step(self, *, epoch: int, step: int, steps: int, loss: float) -> None:
+        """After each step; ``loss`` is the epoch's mean so far."""
+
+    def epoch(self, row: EpochRow, *, epochs: int) -> None:
+        """After each epoch."""
+
+
+class SilentReporter:
+    """Tells nobody."""
+
+    def step(self, *, epoch: int, step: int, steps: int, loss: float) -> None:
+        """Nothing."""
+
+    def epoch(self, row: EpochRow, *, epochs: int) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Teachers:
+    """Who is learned from, and what the record says of them.
+
+    Attributes:
+        teach: see `training.batches.Teach`.
+        sha256: of each teacher's file, by its name.
+    """
+
+    teach: Teach
+    sha256: dict[str, str]
+
+
+def fit(
+    recipe: Recipe,
+    data: TrainingData,
+    *,
+    out: Path,
+    resume: bool = False,
+    teachers: Teachers | None = None,
+    reporter: Reporter | None = None,
+) -> RunRecord:
+    """Trains a recipe and writes its run folder; the best validation accuracy decides which weights are kept.
+
+    Args:
+        recipe: what to train.
+        data: training and validation pictures.
+        out: the run folder; must not hold a run unless ``resume``.
+        resume: go on from the folder's checkpoint; the same recipe and data are required, and what follows is
+            what would have followed without the stop.
+        teachers: where the recipe distils.
+        reporter: who is told.
+
+    Raises:
+        UsageError: for a folder that holds a run already, or none to resume.
+        DataError: for data that this recipe cannot be trained on.
+        TrainingError: for a loss that is not finite, or a disk that fills; the last good checkpoint is kept.
+    """
+    _open_folder(out, recipe, resume=resume)
+    keras.utils.set_random_seed(recipe.train.seed)
+    keras.config.set_dtype_policy(recipe.train.precision)
+    try:
+        accelerators = use_accelerators()
+        training, validation = make_arrays(data.train, recipe), make_arrays(data.validation, recipe)
+        if not (validation.labels[:, -1] != NOT_JUDGED).any():
+            raise DataError(data.validation.name, "no validation picture of the recipe's classes")
+        if recipe.features:
+            from training.features import extract
+
+            training = extract(training, recipe, cache=out.parent / "features")
+            validation = extract(validation, recipe, cache=out.parent / "features")
+        record = _describe(recipe, data, training, validation, teachers, accelerators)
+        batches = Batches(
+            inputs=training.inputs,
+            targets=prepare_targets(training, recipe, source=data.train.name),
+            recipe=recipe,
+            teach=teachers.teach if teachers else None,
+        )
+        run = _Run(recipe, batches, validation, out=out, record=record, reporter=reporter or SilentReporter())
+        return run.go(resume=resume)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def use_accelerators() -> int:
+    """Splits every batch over all accelerators where there are several and the backend can (Keras' `DataParallel`).
+
+    Returns:
+        How many accelerators Keras sees; 0 for the processor alone, or a backend that cannot list them.
+    """
+    try:
+        devices = [d for d in keras.distribution.list_devices() if not d.startswith("cpu")]
+    except (NotImplementedError, AttributeError, RuntimeError):
+        return 0
+    if len(devices) > 1:
+        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+    return len(devices)
+
+
+def predict_logits(model: Any, inputs: npt.NDArray[Any], *, heads: int = 1, batch_size: int = 256) -> Floats:
+    """(n, heads, classes) float32 logits of pictures (n, height, width, channels)."""
+    parts = [
+        np.asarray(model.predict_on_batch(inputs[start : start + batch_size].astype(np.float32)), np.float32)
+        for start in range(0, len(inputs), batch_size)
+    ]
+    return np.concatenate(parts).reshape(len(inputs), heads, -1)
+
+
+class _Run:
+    """One training run in progress."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        batches: Batches,
+        validation: Arrays,
+        *,
+        out: Path,
+        record: RunRecord,
+        reporter: Reporter,
+    ) -> None:
+        self.recipe, self.batches, self.validation = recipe, batches, validation
+        self.out, self.record, self.reporter = out, record, reporter
+        self.heads, self.classes = len(recipe.data.targets), len(recipe.data.classes)
+        shape = tuple(int(side) for side in batches.inputs.shape[1:])
+        self.model = make_model(
+            recipe.model.architecture,
+            input_shape=(shape[0], shape[1], shape[2]),
+            outputs=self.heads * self.classes,
+            options=recipe.model.options,
+        )
+        self.model.compile(
+            optimizer=make_optimizer(recipe.train, steps_per_epoch=len(batches)),
+            loss=make_loss(heads=self.heads, classes=self.classes, distill=recipe.distill),
+            # XLA compiles for longer than it saves on a processor.
+            jit_compile="auto" if record.machine["accelerators"] != "0" else False,
+        )
+        self.model.optimizer.build(self.model.trainable_variables)
+        self.average = AveragedWeights(self.model, decay=recipe.train.ema) if recipe.train.ema else None
+
+    def go(self, *, resume: bool) -> RunRecord:
+        """All epochs that are left."""
+        done, best = 0, None
+        if resume:
+            progress = load_checkpoint(self.out, self.model, self.average)
+            done = int(progress["epoch"])
+            rows = load_log(self.out)[:done]
+            self._write_log(rows)
+            best = max((row for row in rows if row.best), key=lambda row: row.epoch, default=None)
+        parameters = {
+            "total": self.model.count_params(),
+            "trainable": sum(math.prod(w.shape) for w in self.model.trainable_weights),
+        }
+        self.record = msgspec.structs.replace(self.record, parameters=parameters, epochs=done, best=best)
+        write_json(self.out / RECORD, self.record)
+        for epoch in range(done + 1, self.recipe.train.epochs + 1):
+            self._epoch(epoch)
+            patience, best = self.recipe.train.patience, self.record.best
+            if patience and best and epoch - best.epoch >= patience:
+                break
+        self.record = msgspec.structs.replace(self.record, finished=True)
+        write_json(self.out / RECORD, self.record)
+        return self.record
+
+    def _epoch(self, epoch: int) -> None:
+        started = time.monotonic()
+        loss = self._train(epoch)
+        row = self._validate(epoch, loss, started)
+        if row.best:
+            self._save_models()
+        save_checkpoint(self.out, self.model, self.average, {"epoch": epoch})
+        self._write_log([*load_log(self.out), row])
+        self.record = msgspec.structs.replace(self.record, epochs=epoch, best=row if row.best else self.record.best)
+        write_json(self.out / RECORD, self.record)
+        draw_curves(load_log(self.out), self.out / CURVES, title=self.recipe.name)
+        self.reporter.epoch(row, epochs=self.recipe.train.epochs)
+
+    def _train(self, epoch: int) -> float:
+        """One pass over the training pictures; returns the mean loss."""
+        self.model.reset_metrics()
+        order, steps, loss = self.batches.order(epoch), len(self.batches), math.nan
+        for step in range(steps):
+            inputs, targets = self.batches.batch(order, epoch=epoch, step=step)
+            # Keras returns the mean over the epoch so far, which one NaN turns into NaN.
+            loss = float(self.model.train_on_batch(inputs, targets))
+            if not math.isfinite(loss):
+                kept = f"the checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else "no epoch was finished"
+                raise TrainingError(
+                    f"{self.out}: epoch {epoch}, step {step + 1}: the loss is {loss}; {kept}; "
+                    f"try a lower train.learning_rate than {self.recipe.train.learning_rate:g}"
+                )
+            if self.average:
+                self.average.update((epoch - 1) * steps + step + 1)
+            self.reporter.step(epoch=epoch, step=step + 1, steps=steps, loss=loss)
+        return loss
+
+    def _validate(self, epoch: int, loss: float, started: float) -> EpochRow:
+        if self.average:
+            with self.average.applied():
+                logits = predict_logits(self.model, self.validation.inputs, heads=self.heads)
+        else:
+            logits = predict_logits(self.model, self.validation.inputs, heads=self.heads)
+        accuracies: dict[str, float] = {
+            target: round(_accuracy(logits[:, head], self.validation.labels[:, head]), 6)
+            for head, target in enumerate(self.recipe.data.targets)
+        }
+        accuracy = accuracies[self.recipe.data.targets[-1]]
+        return EpochRow(
+            epoch=epoch,
+            learning_rate=float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            loss=loss,
+            accuracy=accuracy,
+            accuracies=accuracies,
+            validation_loss=_cross_entropy(logits[:, -1], self.validation.targets[:, -1]),
+            seconds=round(time.monotonic() - started, 3),
+            best=self.record.best is None or accuracy > self.record.best.accuracy,
+        )
+
+    def _save_models(self) -> None:
+        """One Keras file a target, with the averaged weights where there are any."""
+        if self.average:
+            with self.average.applied():
+                self._save_heads()
+        else:
+            self._save_heads()
+
+    def _save_heads(self) -> None:
+        *others, last = self.recipe.data.targets
+        for head, target in enumerate([*others, last]):
+            file = model_file(self.out, None if target == last else target)
+            save_model(deployable_model(self.model, self.recipe, head=head), file)
+
+    def _write_log(self, rows: list[EpochRow]) -> None:
+        write_file(self.out / LOG, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+
+
+def deployable_model(model: Any, recipe: Recipe, *, head: int) -> Any:
+    """The network with one head: pixels 0..255 in, (n, classes) float32 logits out.
+
+    Args:
+        model: as it was trained, with all heads in one dense layer.
+        recipe: its recipe.
+        head: position in ``recipe.data.targets``.
+    """
+    classes = len(recipe.data.classes)
+    single = make_model(
+        recipe.model.architecture,
+        input_shape=tuple(model.input_shape[1:]),
+        outputs=classes,
+        options=_without_downloads(recipe.model.options),
+    )
+    weights = model.get_weights()
+    mine = slice(head * classes, (head + 1) * classes)
+    for i in (-2, -1):  # The logits are the last layer: kernel (features, outputs), bias (outputs).
+        weights[i] = weights[i][..., mine]
+    single.set_weights(weights)
+    if recipe.features:
+        from training.features import put_behind_base
+
+        return put_behind_base(single, recipe)
+    return single
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Writes a Keras file beside its place and renames it.
+
+    Raises:
+        TrainingError: when it cannot be written.
+    """
+    beside = path.with_name(f".{path.stem}.part.keras")
+    try:
+        model.save(beside)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise TrainingError(f"{path}: cannot be written: {error.strerror or error}; what was there is kept") from error
+
+
+def _without_downloads(options: dict[str, Any]) -> dict[str, Any]:
+    return {**options, "weights": "random"} if "weights" in options else options
+
+
+def _open_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
+    if resume:
+        if not (out / CHECKPOINT).is_file():
+            raise UsageError(f"--resume: {out} has no {CHECKPOINT}")
+        stored, _ = load_run(out)
+        if stored != recipe:
+            raise UsageError(f"--resume: {out / RECIPE} is another recipe than the one given")
+        return
+    if (out / RECORD).exists():
+        raise UsageError(f"{out} holds a training run already; use --resume, or another folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out}: {error.strerror or error}") from error
+    write_file(out / RECIPE, dump_recipe(recipe).encode())
+
+
+def _describe(
+    recipe: Recipe,
+    data: TrainingData,
+    training: Arrays,
+    validation: Arrays,
+    teachers: Teachers | None,
+    accelerators: int,
+) -> RunRecord:
+    counts = {
+        split: {name: int((arrays.labels[:, -1] == k).sum()) for k, name in enumerate(recipe.data.classes)}
+        for split, arrays in (("train", training), ("validation", validation))
+    }
+    return RunRecord(
+        git=git_commit(),
+        versions=installed_versions(),
+        machine=describe_machine(keras.backend.backend(), accelerators),
+        data=data.specs,
+        data_sha256=data.train.sha256,
+        counts=counts,
+        teachers=teachers.sha256 if teachers else {},
+        parameters={},
+        epochs=0,
+        best=None,
+        finished=False,
+    )
+
+
+def _accuracy(logits: Floats, labels: npt.NDArray[np.int64]) -> float:
+    judged = labels != NOT_JUDGED
+    return float((logits.argmax(axis=1) == labels)[judged].mean()) if judged.any() else math.nan
+
+
+def _cross_entropy(logits: Floats, targets: Floats) -> float:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return float(-(targets * log_probabilities).sum() / max(float(targets.sum()), 1e-9))
