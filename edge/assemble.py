@@ -49,16 +49,16 @@ class Assembly:
     Attributes:
         pipeline: ready to step.
         detector: the face detector.
-        detector_bundle: its bundle; None where it is the user's own file.
+        detector_manifest: of its bundle; None where it is the user's own file.
         emotion: the emotion model as loaded on this machine.
-        emotion_bundle: its bundle.
+        emotion_manifest: of its bundle.
     """
 
     pipeline: Pipeline
     detector: FaceDetector
-    detector_bundle: Bundle[DetectManifest] | None
+    detector_manifest: DetectManifest | None
     emotion: LoadedModel
-    emotion_bundle: Bundle[EmotionManifest]
+    emotion_manifest: EmotionManifest
 
 
 def assemble(
@@ -97,7 +97,9 @@ def assemble(
         schedule=make_schedule(config.detect),
         metrics=metrics or Metrics(),
     )
-    return Assembly(pipeline, detector, detector_bundle, emotion, emotion_bundle)
+    # The bundles themselves go: their golden pictures are many times larger than the models.
+    detector_manifest = detector_bundle.manifest if detector_bundle else None
+    return Assembly(pipeline, detector, detector_manifest, emotion, manifest)
 
 
 def check_config(config: Config, *, file: str) -> None:

@@ -94,7 +94,7 @@ def _measure(assembly: Assembly, config: Config, frames: list[Frame], *, loops: 
     cv2.setNumThreads(1)  # one thread for the pipeline as for the models
     timings = Timings([], [], [])
     rounds = progress(range(loops), description="measuring", console=err, transient=True, disable=not err.is_terminal)
-    shape = assembly.emotion_bundle.manifest.input.shape[1:]
+    shape = assembly.emotion_manifest.input.shape[1:]
     crops = np.random.default_rng(0).integers(0, 256, (config.detect.max_faces, *shape), np.uint8)
     number = 0
     for loop in rounds:
@@ -138,8 +138,8 @@ def _report(assembly: Assembly, config: Config, timings: Timings, size_wh: tuple
         "threads": config.emotion.threads,
         "source": Path(config.camera.source).name,
         "size_wh": size_wh,
-        "detector": assembly.detector_bundle.manifest.full_name if assembly.detector_bundle else config.detect.detector,
-        "model": assembly.emotion_bundle.manifest.full_name,
+        "detector": assembly.detector_manifest.full_name if assembly.detector_manifest else config.detect.detector,
+        "model": assembly.emotion_manifest.full_name,
         "delegate": assembly.emotion.interpreter.delegate,
         "frames": len(timings.step_ns),
         "faces_per_frame": round(float(np.mean(timings.faces)), 2),

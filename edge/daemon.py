@@ -22,7 +22,6 @@ from edge.capture import is_camera, open_source, redact
 from edge.capture.base import Source
 from edge.capture.grabber import CameraState, Grabber, GrabberTimes
 from edge.config import Config
-from edge.contract.bundle import Bundle
 from edge.contract.manifest import AnyManifest
 from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, MienError
 from edge.metrics import Metrics
@@ -258,7 +257,7 @@ def _send(sinks: Fanout, messages: list[Message]) -> None:
 
 
 def _origin(assembly: Assembly, config: Config) -> Origin:
-    manifest = assembly.emotion_bundle.manifest
+    manifest = assembly.emotion_manifest
     return Origin(
         boot_id=secrets.token_hex(4),
         camera=config.camera.name,
@@ -272,7 +271,7 @@ def _info(assembly: Assembly, config: Config, origin: Origin) -> InfoPayload:
     """What runs here, for ``…/info``."""
     moment, emotion, camera = read_moment(), assembly.emotion, config.camera
     parity = ParityPart(
-        samples=assembly.emotion_bundle.manifest.golden.count,
+        samples=assembly.emotion_manifest.golden.count,
         worst_steps=emotion.parity.worst_steps,
         max_steps=emotion.parity.max_steps,
         class_flips=emotion.parity.class_flips,
@@ -296,14 +295,13 @@ def _info(assembly: Assembly, config: Config, origin: Origin) -> InfoPayload:
         version=__version__,
         schemas=dict(VERSIONS),
         camera=camera_part,
-        model=_model_part(assembly.emotion_bundle),
+        model=_model_part(assembly.emotion_manifest),
         labels=list(origin.labels),
-        detector=_model_part(assembly.detector_bundle) if assembly.detector_bundle else own_file,
+        detector=_model_part(assembly.detector_manifest) if assembly.detector_manifest else own_file,
         delegate=delegate,
         parity=parity,
     )
 
 
-def _model_part(bundle: Bundle[AnyManifest]) -> ModelPart:
-    manifest = bundle.manifest
+def _model_part(manifest: AnyManifest) -> ModelPart:
     return ModelPart(name=manifest.name, version=manifest.version, sha256=manifest.model.sha256)

@@ -91,7 +91,7 @@ class _Teller:
     """
 
     def __init__(self, assembly: Assembly, config: Config) -> None:
-        manifest = assembly.emotion_bundle.manifest
+        manifest = assembly.emotion_manifest
         self._labels = manifest.labels
         self._origin = Origin(
             boot_id="replay",
