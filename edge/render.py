@@ -82,7 +82,7 @@ def _draw_face(picture: Image, face: FaceState) -> None:
     shorter = min(picture.shape[:2])
     text_px = round(min(max(TEXT_SHARE_OF_FACE * h, MIN_TEXT_SHARE * shorter, MIN_TEXT_PX), MAX_TEXT_SHARE * shorter))
     text_px = max(text_px, MIN_TEXT_PX)
-    line_px = max(1, round(text_px / 9))
+    line_px = max(1, min(round(shorter / 300), round(min(w, h) / 20)))
     colour = _bgr(rgb_of(face.emotion))
     _draw_outline(picture, box, colour, line_px, dashed=not face.track.observed)
     label = _draw_label(picture, box, face, colour, text_px)
@@ -97,7 +97,7 @@ def _draw_outline(picture: Image, box: _Box, colour: Bgr, line_px: int, *, dashe
     if right <= left or bottom <= top:
         left, top, right, bottom = box.left, box.top, box.right - 1, box.bottom - 1
     outline = _rounded(left, top, right, bottom, radius=min(right - left, bottom - top) * 0.12)
-    strokes = _dashes(outline, dash_px=line_px * 5) if dashed else [np.vstack([outline, outline[:1]])]
+    strokes = _dashes(outline, dash_px=6 + 3 * line_px) if dashed else [np.vstack([outline, outline[:1]])]
     sixteenths = [np.rint(stroke * 16).astype(np.int32) for stroke in strokes]
     cv2.polylines(picture, sixteenths, False, INK, line_px + 2, cv2.LINE_AA, 4)
     cv2.polylines(picture, sixteenths, False, colour, line_px, cv2.LINE_AA, 4)
