@@ -31,15 +31,15 @@ ZOOM_SPREAD: Final = 0.3
 """Standard deviation of the rate of the size's logarithm, 1/s."""
 PLACE_NOISE: Final = 0.035**2
 """Variance of a measured centre in face sizes; YuNet's centre scatters by 0.01 to 0.03 of a face at rest."""
-SIZE_NOISE: Final = 0.035**2
-"""Variance of the measured size's logarithm; YuNet's scatters by 0.012 to 0.027."""
+SIZE_NOISE: Final = 0.06**2
+"""Variance of the measured size's logarithm; YuNet's scatters by 0.012 to 0.027, and shrinks where a face is half covered."""
 SHAPE_NOISE: Final = 0.12**2
 """Variance of a landmark's place inside the box; the same person after a second: 0.03 to 0.1, others: 0.03 to 0.2."""
 FREEDOM: Final = 4.0
 """Degrees of freedom of Student's t: the smaller, the likelier abrupt moves."""
 EXPONENT: Final = FREEDOM + 3.0
 """The t distribution's, doubled, for a centre and a size: three dimensions."""
-BASE_GAIN: Final = 8.0
+BASE_GAIN: Final = 12.0
 """-2 log of the density of new faces, up to a constant; decides how far an unseen face may have moved."""
 MISSED_LOSS: Final = 4.0
 """Twice the log-odds by which a face that was hidden in the last frame is less likely to be the one found now."""

@@ -2,7 +2,8 @@
 
 The detector model is that of YuNet on real clips: centres scatter by 1 to 3 % of a face, sizes by 2 %, landmarks by
 2 %; of two overlapping faces only the nearer is found (non-maximum suppression at IoU 0.3, or half of the farther one
-is covered); a face that reaches out of the frame by more than half is not found; others are missed at random.
+is covered); the box of a face that is covered in part shrinks towards what is seen of it; a face that reaches out of the
+frame by more than half is not found; others are missed at random.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from edge.config import TrackConfig
+from edge.config import DetectConfig, TrackConfig
 from edge.records import Faces
 from edge.track import open_tracker
 from edge.track.base import FaceTracker
@@ -66,6 +67,12 @@ class Outcome:
         return list(dict.fromkeys(id for _, id in self.ids[person]))
 
 
+Box = tuple[float, float, float, float, float, int]
+"""Depth, centre, width and height of a face's box, and whose it is."""
+Look = Callable[[float], tuple[Faces, list[int]]]
+"""Time in seconds to the faces found and whose they are."""
+
+
 def steady(value: float) -> Callable[[float], float]:
     return lambda t: value
 
@@ -86,15 +93,15 @@ def detect(
     people: Sequence[Person], t: float, rng: np.random.Generator, *, miss: float = 0.0, jitter: float = 0.02
 ) -> tuple[Faces, list[int]]:
     """The faces found at a time, best first, and whose they are."""
-    boxes: list[tuple[float, float, float, float, float, int]] = []
+    boxes: list[Box] = []
     for index, person in enumerate(people):
         place = person.place(t)
         if place is not None:
             size = person.size_px(t)
-            boxes.append((person.depth, *place, size * 0.87, size * 1.15, index))
+            boxes.append((person.depth, *place, size * 0.87, height_px(size), index))
     found = [box for box in sorted(boxes) if _is_in_view(box)]
     found = [box for i, box in enumerate(found) if not any(_hides(near, box) for near in found[:i])]
-    found = [box for box in found if rng.random() >= miss]
+    found = [_shrunk(box, found[:i], rng) for i, box in enumerate(found) if rng.random() >= miss]
     xywh, points = [], []
     for _, cx, cy, w, h, index in found:
         size = (w * h) ** 0.5
@@ -114,19 +121,40 @@ def detect(
     return faces, [found[i][5] for i in order]
 
 
-def _is_in_view(box: tuple[float, float, float, float, float, int]) -> bool:
+def _is_in_view(box: Box) -> bool:
     return 0 <= box[1] <= FRAME_WH[0] and 0 <= box[2] <= FRAME_WH[1]
 
 
-def _hides(near: tuple[float, ...], far: tuple[float, ...]) -> bool:
+def _hides(near: Box, far: Box) -> bool:
     width = min(near[1] + near[3] / 2, far[1] + far[3] / 2) - max(near[1] - near[3] / 2, far[1] - far[3] / 2)
     height = min(near[2] + near[4] / 2, far[2] + far[4] / 2) - max(near[2] - near[4] / 2, far[2] - far[4] / 2)
     shared = max(0.0, width) * max(0.0, height)
     return shared > 0.5 * far[3] * far[4] or shared > 0.3 * (near[3] * near[4] + far[3] * far[4] - shared)
 
 
+def _shrunk(far: Box, nearer: Sequence[Box], rng: np.random.Generator) -> Box:
+    """A box without about half of the width that others cover, less where they cover only some of its height."""
+    depth, cx, cy, w, h, index = far
+    for near in nearer:
+        width = min(near[1] + near[3] / 2, cx + w / 2) - max(near[1] - near[3] / 2, cx - w / 2)
+        height = min(near[2] + near[4] / 2, cy + h / 2) - max(near[2] - near[4] / 2, cy - h / 2)
+        if width > 0 and height > 0:
+            lost = rng.normal(0.5, 0.1) * width * height / h
+            cx += lost / 2 if near[1] < cx else -lost / 2
+            w -= lost
+            h -= 0.3 * lost
+    return depth, cx, cy, max(w, far[3] / 3), max(h, far[4] / 2), index
+
+
+def height_px(size_px: float) -> float:
+    """Height of a face's box of a size (square root of its area), at the aspect ratio that YuNet's boxes have."""
+    return size_px * 1.15
+
+
 def make_tracker(seed: int = 0, **keys: float) -> FaceTracker:
-    return open_tracker(TrackConfig(**keys), new_id=TrackIds(random.Random(seed)))  # type: ignore[arg-type]
+    """A tracker with keys of the section ``track``; faces that start a track need the default ``detect.score``."""
+    new_id = TrackIds(random.Random(seed))
+    return open_tracker(TrackConfig(**keys), new_id=new_id, start_score=DetectConfig().score)  # type: ignore[arg-type]
 
 
 def follow(
@@ -140,6 +168,7 @@ def follow(
     detect_every: int = 1,
     unsteady_clock: float = 0.1,
     tracker: FaceTracker | None = None,
+    look: Look | None = None,
 ) -> Outcome:
     """Runs a scene through a tracker.
 
@@ -153,6 +182,7 @@ def follow(
         detect_every: the detector runs on every so many frames.
         unsteady_clock: scatter of the frames' times, in intervals.
         tracker: the tracker; a new one by default.
+        look: what finds the faces; `detect`, the model of a detector, by default.
     """
     rng = np.random.default_rng(seed)
     tracker = tracker or make_tracker(seed)
@@ -160,7 +190,7 @@ def follow(
     for number in range(round(seconds * fps)):
         t = (number + rng.uniform(0, unsteady_clock)) / fps
         runs = number % detect_every == 0
-        faces, whose = detect(people, t, rng, miss=miss, jitter=jitter)
+        faces, whose = look(t) if look else detect(people, t, rng, miss=miss, jitter=jitter)
         tracks = tracker.update(faces if runs else None, round(t * 1e9), frame_wh=FRAME_WH)
         outcome.shown.update(track.id for track in tracks.active)
         outcome.ended.extend((t, id) for id in tracks.ended)
