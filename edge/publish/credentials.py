@@ -50,6 +50,10 @@ def make_tls_context(config: MqttConfig, *, file: str = "configuration") -> ssl.
         context = ssl.create_default_context(cafile=config.ca_file)
     except OSError as error:
         raise ConfigError(file, "mqtt.ca_file", f"{config.ca_file}: {_problem(error)}") from None
+    if config.ca_file is not None:
+        # Python 3.13 began to refuse authorities without a key usage extension, which is how openssl's own
+        # configuration makes them. Who is named here is trusted; chain, dates and host name are checked all the same.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if config.key_file is not None and config.cert_file is None:
         raise ConfigError(file, "mqtt.cert_file", "unset, but there is a mqtt.key_file")

@@ -200,6 +200,7 @@ class MqttSink:
     # What follows runs in the network thread.
 
     def _run(self) -> None:
+        self._set_status("connecting")
         while self._stop_at_ns is None or (len(self._outbox) and not self._is_over()):
             connection = self._connect()
             if connection is not None:

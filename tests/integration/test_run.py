@@ -197,7 +197,9 @@ def test_twenty_faces_make_no_backlog_the_newest_frame_is_next_and_drops_are_cou
     assert len(steady) > 50
     assert max(len(row["faces"]) for row in steady) >= 18
     third = len(steady) // 3
-    early, late = (sorted(row["frame_age_ms"] for row in part)[third // 2] for part in (steady[:third], steady[-third:]))
+    early, late = (
+        sorted(row["frame_age_ms"] for row in part)[third // 2] for part in (steady[:third], steady[-third:])
+    )
     assert late < 3 * early + 50, "with a backlog every frame would be older than the one before"
     numbers = [row["number"] for row in steady]
     assert numbers == sorted(set(numbers))
