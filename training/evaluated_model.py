@@ -1,0 +1,114 @@
+"""One view of what can be evaluated: a bundle on the device's own code, or a training run through Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.contract.bundle import find_bundle, load_emotion_bundle
+from edge.errors import DataError, MissingDependencyError
+from edge.records import Floats
+from training.datasets.dataset import Colour
+
+Pixels = npt.NDArray[np.uint8]
+RUN_FILE: Final = "run.json"
+_BATCH: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedModel:
+    """A classifier of face crops.
+
+    Attributes:
+        name: ``emotion-ferplus@1.0.0`` or the run folder's name.
+        kind: what it is.
+        labels: its classes in its order.
+        size_px: side of its input.
+        colour: of its input.
+        temperature: what its scores are divided by before softmax where it ships; 1 for a run.
+        logits: (n, size_px, size_px, channels) uint8 to (n, labels) float32 logits, up to a constant a picture.
+    """
+
+    name: str
+    kind: Literal["bundle", "run"]
+    labels: tuple[str, ...]
+    size_px: int
+    colour: Colour
+    temperature: float
+    logits: Callable[[Pixels], Floats]
+
+
+def load_evaluated_model(name_or_path: str) -> EvaluatedModel:
+    """A run folder, a bundle's folder, or the name of a bundle that ships.
+
+    Raises:
+        BundleError: neither, or a bundle that does not verify.
+        DataError: a run without weights.
+    """
+    path = Path(name_or_path).expanduser()
+    return _load_run(path) if (path / RUN_FILE).is_file() else _load_bundle(find_bundle(name_or_path))
+
+
+def _load_bundle(path: Path) -> EvaluatedModel:
+    """The code that ships is the code that is measured: golden samples, integer shift, softmax and all."""
+    from edge.infer import load_model
+    from edge.infer.classifier import EmotionClassifier
+
+    bundle = load_emotion_bundle(path)
+    classifier = EmotionClassifier(bundle, load_model(bundle).interpreter)
+    temperature = bundle.manifest.temperature
+
+    def logits(pixels: Pixels) -> Floats:
+        scores = classifier.classify(pixels)
+        unscaled: Floats = np.log(np.maximum(scores, np.finfo(np.float32).tiny)) * np.float32(temperature)
+        return unscaled
+
+    return EvaluatedModel(
+        name=bundle.manifest.full_name,
+        kind="bundle",
+        labels=bundle.manifest.labels,
+        size_px=bundle.manifest.crop.size_px,
+        colour=bundle.manifest.input.colour,
+        temperature=temperature,
+        logits=logits,
+    )
+
+
+def _load_run(path: Path) -> EvaluatedModel:
+    from training.runs import load_run, model_file
+
+    recipe, _ = load_run(path)
+    weights = model_file(path)
+    if not weights.is_file():
+        raise DataError(weights, "no such file: the run has not finished an epoch")
+    model = _load_keras(weights)
+
+    def logits(pixels: Pixels) -> Floats:
+        batches = [
+            np.asarray(model.predict_on_batch(pixels[start : start + _BATCH].astype(np.float32)), np.float32)
+            for start in range(0, len(pixels), _BATCH)
+        ]
+        return np.concatenate(batches) if batches else np.zeros((0, len(recipe.data.classes)), np.float32)
+
+    return EvaluatedModel(
+        name=path.resolve().name,
+        kind="run",
+        labels=recipe.data.classes,
+        size_px=recipe.input.size_px,
+        colour=recipe.input.colour,
+        temperature=1.0,
+        logits=logits,
+    )
+
+
+def _load_keras(weights: Path) -> Any:
+    try:
+        import keras
+    except ImportError as error:
+        raise MissingDependencyError("evaluating a run", "keras", "pip install 'mien[training]'") from error
+    return keras.saving.load_model(weights, compile=False)
