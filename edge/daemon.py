@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from types import FrameType
 
+import cv2
+
 from edge import __version__
 from edge.assemble import Assembly, assemble
 from edge.capture import is_camera, open_source, redact
@@ -31,7 +33,7 @@ from edge.publish.clock import read_moment
 from edge.publish.payloads import VERSIONS, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
 from edge.records import Frame
 from edge.slot import LatestSlot
-from edge.vitals import cpu_temperature_c, resident_bytes
+from edge.vitals import cpu_temperature_c, limit_malloc_arenas, resident_bytes
 
 log = logging.getLogger(__name__)
 
@@ -239,6 +241,8 @@ def run_daemon(config: Config, *, file: str, max_frames: int | None) -> int:
     Raises:
         MienError: something that cannot work as configured.
     """
+    limit_malloc_arenas(1)
+    cv2.setNumThreads(config.emotion.threads)
     logging.basicConfig(level=config.log.level.upper(), format="%(levelname)s %(name)s: %(message)s", force=True)
     daemon = Daemon(config, file=file, max_frames=max_frames)
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from pathlib import Path
+
+_M_ARENA_MAX = -8
 
 
 def resident_bytes(pid: int | str = "self") -> int:
     """Resident memory of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def limit_malloc_arenas(count: int) -> None:
+    """Makes glibc's threads share ``count`` heaps, which saves some megabytes; elsewhere nothing happens.
+
+    mallopt(3), ``M_ARENA_MAX``; to be called before the threads start.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, count)
 
 
 def cpu_temperature_c() -> float | None:
