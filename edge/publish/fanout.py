@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
+import threading
 from collections.abc import Mapping
 
 from edge.errors import MienError
@@ -51,10 +51,15 @@ class Fanout:
                 log.error("sink %s: %s; it gets no more messages", name, error)
 
     def stop(self, *, timeout_s: float) -> None:
-        """Stops all sinks within ``timeout_s`` seconds together."""
-        end_s = time.monotonic() + timeout_s
-        for sink in self._sinks.values():
-            sink.stop(timeout_s=max(0.0, end_s - time.monotonic()))
+        """Stops all sinks at the same time: a pipe that nobody reads must not cost the broker its goodbye."""
+        threads = [
+            threading.Thread(target=sink.stop, kwargs={"timeout_s": timeout_s}, name=f"stop {name}")
+            for name, sink in self._sinks.items()
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     def status(self) -> str:
         """All sinks' words, ``mqtt: connected, jsonl: writing``."""

@@ -66,6 +66,9 @@ class Record:
 class Outbox(Protocol):
     """A bounded first-in first-out queue of events and gaps.
 
+    One that outlives the process gives records of an earlier start back as attempted: their ``live_until_ns`` is of
+    another clock, and they are history.
+
     `put`, `counts` and ``len`` may be called by any thread, do not wait for a disk and never raise; the rest is called
     by the network thread alone.
     """

@@ -9,12 +9,10 @@ Numbers are rounded to what they are worth: scores to 0.001, pixels and millisec
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -215,7 +213,7 @@ class ParityPart(Payload, frozen=True, kw_only=True):
 
 
 class CameraPart(Payload, frozen=True, kw_only=True):
-    """The camera as configured; addresses without user, password and query."""
+    """The camera as configured; the source without its secrets."""
 
     name: CameraName
     source: Annotated[str, Meta(description="where frames come from")]
@@ -480,17 +478,6 @@ def make_health(vitals: Vitals, *, last_seq: int, origin: Origin, moment: Moment
         temperature_c=None if vitals.temperature_c is None else round(vitals.temperature_c, 1),
         rss_bytes=vitals.rss_bytes,
     )
-
-
-def public_source(source: str) -> str:
-    """A camera's source as it may be published: addresses without user, password and query, pipelines by kind only."""
-    kind, _, _ = source.partition(":")
-    if kind == "gstreamer":
-        return kind
-    if "://" not in source:
-        return source
-    host = re.sub(r"^.*@", "", urlsplit(source).netloc)
-    return f"{kind}://{host}{urlsplit(source).path}"
 
 
 def dominant_emotion(faces: Sequence[tuple[str, float]], *, before: str = NONE) -> str:

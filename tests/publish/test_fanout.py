@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,19 @@ def test_one_sink_that_fails_hinders_no_other(tmp_path: Path) -> None:
     assert [json.loads(line)["payload"]["seq"] for line in path.read_bytes().splitlines()] == [1, 2]
     assert sinks.status() == "bad: failed: no such luck, jsonl: writing"
     assert sinks.counts() == {"jsonl.queued": 0, "jsonl.sent": 2, "jsonl.dropped": 0}
+
+
+def test_a_sink_that_takes_all_its_time_to_stop_takes_none_from_the_others() -> None:
+    together = threading.Barrier(2)
+
+    class SlowSink(BadSink):
+        def stop(self, *, timeout_s: float) -> None:
+            together.wait(timeout_s)  # raises unless both are asked to stop at the same time
+            given.append(timeout_s)
+
+    given: list[float] = []
+    Fanout({"a": SlowSink(), "b": SlowSink()}).stop(timeout_s=10)
+    assert given == [10, 10]
 
 
 def test_a_sink_that_cannot_start_stops_those_that_did(tmp_path: Path) -> None:

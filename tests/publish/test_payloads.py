@@ -27,7 +27,6 @@ from edge.publish.payloads import (
     make_faces,
     make_health,
     make_state,
-    public_source,
     schema_of,
 )
 from edge.records import EventType, Reason
@@ -177,22 +176,6 @@ def test_wall_time_is_cut_to_milliseconds_never_rounded_into_the_future(at_ns: i
     text = moment().utc(at_ns)
     seconds, millis = divmod((at_ns + moment().utc_offset_ns) // 10**6, 1000)
     assert np.datetime64(text.rstrip("Z"), "ms").astype(int) == seconds * 1000 + millis
-
-
-@pytest.mark.parametrize(
-    ("source", "published"),
-    [
-        ("0", "0"),
-        ("/dev/v4l/by-id/usb-x", "/dev/v4l/by-id/usb-x"),
-        ("rtsp://admin:s3cret@10.0.0.5:554/stream?token=abc", "rtsp://10.0.0.5:554/stream"),
-        ("rtsp://a:p@ss@10.0.0.5/stream", "rtsp://10.0.0.5/stream"),
-        ("http://cam/video#x", "http://cam/video"),
-        ("gstreamer:rtspsrc location=rtsp://admin:s3cret@cam ! x", "gstreamer"),
-        ("picamera2:0", "picamera2:0"),
-    ],
-)
-def test_a_source_is_published_without_secrets(source: str, published: str) -> None:
-    assert public_source(source) == published
 
 
 @pytest.mark.parametrize(
