@@ -8,6 +8,7 @@ the inference thread, so that nothing is overtaken.
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import signal
 import threading
@@ -47,7 +48,11 @@ STATUS_TICKS = 8
 
 
 class Daemon:
-    """One camera's service; `run` is called once."""
+    """One camera's service; `run` is called once.
+
+    Attributes:
+        driver_hangs: after `run`, whether a capture thread is still inside the camera's driver.
+    """
 
     def __init__(self, config: Config, *, file: str = "configuration", max_frames: int | None = None) -> None:
         """Stores; `run` does the work.
@@ -61,7 +66,7 @@ class Daemon:
         self._file = file
         self._max_frames = max_frames
         self._stopping = threading.Event()
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._slot: LatestSlot[Frame] = LatestSlot()
         self._camera_news: deque[CameraState] = deque()
         self._metrics = Metrics()
@@ -69,6 +74,12 @@ class Daemon:
         self._inferred = 0
         self._faces = 0
         self._reported: tuple[int, int] = (self._started_ns, 0)
+        self.driver_hangs = False
+
+    def fail(self, error: BaseException) -> None:
+        """Ends `run` with a failure; from any thread. The first failure is the one that is told."""
+        self._failure = self._failure or error
+        self._stopping.set()
 
     def stop(self) -> None:
         """Asks `run` to end; from any thread."""
@@ -135,8 +146,7 @@ class Daemon:
             self._stopping.set()
             grabber.stop()
             inference.join(JOIN_TIMEOUT_S)
-            if not grabber.wait_ended(JOIN_TIMEOUT_S):
-                log.warning("the camera's driver does not let go")
+            self.driver_hangs = not grabber.wait_ended(JOIN_TIMEOUT_S)
 
     def _start_capture(self, grabber: Grabber) -> None:
         # A daemon thread: a driver that never returns must not keep the process alive.
@@ -147,8 +157,7 @@ class Daemon:
         try:
             work()
         except Exception as error:  # noqa: BLE001
-            self._failure = self._failure or error
-            self._stopping.set()
+            self.fail(error)
 
     def _watch(self, grabber: Grabber, sinks: Fanout, inference: threading.Thread) -> None:
         """The main thread's loop: camera, watchdog, readiness, status."""
@@ -252,7 +261,14 @@ def run_daemon(config: Config, *, file: str, max_frames: int | None) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    return daemon.run()
+    threading.excepthook = lambda raised: daemon.fail(raised.exc_value or RuntimeError(f"{raised.thread} failed"))
+    code = daemon.run()
+    if daemon.driver_hangs:
+        # A thread that comes back from a driver while the interpreter is taken down would abort the process.
+        log.warning("the camera's driver does not let go; leaving without it")
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def _send(sinks: Fanout, messages: list[Message]) -> None:
