@@ -434,5 +434,5 @@ _DEGRADATIONS: Final = {
     "jpeg": _compress,
 }
 SLICES: Final = tuple(_DEGRADATIONS)
-"""``darker``: times 0.4; ``brighter``: times 1.6, cut at 255; ``blurred``: Gaussian, sigma 1/40 of the side; ``smaller``:
-half the side and back; ``jpeg``: quality 30."""
+"""``darker``: times 0.4; ``brighter``: times 1.6, cut at 255; ``blurred``: Gaussian, sigma 1/40 of the side;
+``smaller``: half the side and back; ``jpeg``: quality 30."""
