@@ -15,7 +15,7 @@ from convert.graph import Graph
 from convert.load import Pixels
 from edge.contract.labels import LABELS
 from edge.contract.manifest import Calibration
-from edge.errors import DataError
+from edge.errors import ConversionError, DataError
 from edge.infer.litert import quiet_native_log
 from training.datasets import Dataset
 from training.datasets.dataset import Colour
@@ -91,6 +91,9 @@ def calibrate(tflite: bytes, pixels: Pixels) -> bytes:
     Args:
         tflite: float graph that takes pixels 0..255.
         pixels: (n, height, width, channels) uint8.
+
+    Raises:
+        ConversionError: the calibrator refuses the graph.
     """
     import_tensorflow()
     from tensorflow.lite.python.optimize.calibrator import Calibrator
@@ -99,7 +102,10 @@ def calibrate(tflite: bytes, pixels: Pixels) -> bytes:
         for picture in pixels:
             yield [picture[np.newaxis].astype(np.float32)]
 
-    with quiet_native_log():
-        graph = Graph(bytes(Calibrator(tflite).calibrate(feed)))
+    try:
+        with quiet_native_log():
+            graph = Graph(bytes(Calibrator(tflite).calibrate(feed)))
+    except (ValueError, RuntimeError) as error:
+        raise ConversionError(f"TFLite's calibrator breaks off: {' '.join(str(error).split())[:200]}") from None
     graph.set_range(graph.inputs[0], *PIXEL_RANGE)
     return graph.encode()

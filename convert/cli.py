@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from edge.errors import MienError, UsageError
+from edge.entry import run_app
 
 app = typer.Typer(
     name="mien-convert",
@@ -16,10 +15,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-_DEBUG = False
 
-Calibrate = Annotated[list[str], typer.Option("--calibrate", help="labelled faces for the ranges: [FORM:]PATH[@KEY=VALUE,…]")]
+Calibrate = Annotated[
+    list[str], typer.Option("--calibrate", help="labelled faces for the ranges: [FORM:]PATH[@KEY=VALUE,…]")
+]
 Evaluate = Annotated[list[str], typer.Option("--evaluate", help="other labelled faces for the verdict")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="write the report here as well")]
 Scale = Annotated[str | None, typer.Option(help="the model expects (pixel - MEAN) * SCALE; a number or 1/255")]
@@ -31,9 +32,8 @@ MaxClassDrop = Annotated[float, typer.Option(help="points of recall that a class
 
 
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option(help="show tracebacks")] = False) -> None:
-    global _DEBUG
-    _DEBUG = debug
+def _root(debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False) -> None:
+    """Options of every command; ``--debug`` is read by `run_app`."""
 
 
 @app.command("quantize")
@@ -42,7 +42,9 @@ def quantize_command(
     calibrate: Calibrate,
     evaluate: Evaluate,
     out: Annotated[Path, typer.Option(help="the bundle's folder")],
-    labels: Annotated[str | None, typer.Option(help="of the outputs in order: a,b,c, or a file with one a line")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="of the outputs in order: a,b,c, or a file with one a line")
+    ] = None,
     crop: Annotated[str | None, typer.Option(help="none, square[:MARGIN], or a JSON file with a crop")] = None,
     version: Annotated[str | None, typer.Option(help="of the bundle: 1.0.0")] = None,
     licence: Annotated[str | None, typer.Option(help="of the weights")] = None,
@@ -58,20 +60,27 @@ def quantize_command(
     head: Head = "auto",
     max_drop: MaxDrop = 1.0,
     max_class_drop: MaxClassDrop = 5.0,
-    repair: Annotated[bool, typer.Option("--repair", help="when the gate fails, find what brings the model back")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="when the gate fails, find what brings the model back")
+    ] = False,
     qat: Annotated[int, typer.Option(help="epochs of quantization-aware fine-tuning", min=0)] = 0,
-    edgetpu: Annotated[bool, typer.Option("--edgetpu", help="say what an Edge TPU takes; compile where possible")] = False,
+    edgetpu: Annotated[
+        bool, typer.Option("--edgetpu", help="say what an Edge TPU takes; compile where possible")
+    ] = False,
     calibration_count: Annotated[int, typer.Option(help="pictures for the ranges", min=1)] = 512,
     seed: Annotated[int, typer.Option(help="of the draw of calibration pictures")] = 0,
     json: JsonFile = None,
-    force: Annotated[bool, typer.Option("--force", help="replace a bundle; write a failed one, marked as such")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="replace a bundle; write a failed one, marked as such")
+    ] = False,
 ) -> None:
     """Quantizes MODEL, compares it with the float model on the same pictures and writes a bundle."""
     from convert.command import QuantizeArguments, run_quantize
 
     arguments = QuantizeArguments(
         model=model, calibrate=tuple(calibrate), evaluate=tuple(evaluate), out=out, labels=labels, crop=crop,
-        version=version, licence=licence, name=name, notices=tuple(notice or ()), notes=notes, trained_from=trained_from,
+        version=version, licence=licence, name=name, notices=tuple(notice or ()), notes=notes,
+        trained_from=trained_from,
         scheme=scheme, io=io, scale=scale, mean=mean, color=color, head=head, max_drop=max_drop,
         max_class_drop=max_class_drop, repair=repair, qat=qat, edgetpu=edgetpu, calibration_count=calibration_count,
         seed=seed, json=json, force=force,
@@ -113,44 +122,22 @@ def inspect_command(
     run_inspect(model, json=json)
 
 
-def _add_detector() -> None:
-    """The face detector has a command of its own; its module needs TensorFlow and is imported when it is called."""
+@app.command("detector")
+def detector_command(
+    onnx: Annotated[Path, typer.Option(help="face_detection_yunet_2023mar.onnx, or a re-export of the same network")],
+    calibrate: Annotated[Path, typer.Option(help="folder of pictures and clips that show faces")],
+    out: Annotated[Path, typer.Option(help="folder that the bundles are written into")],
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="WIDTHxHEIGHT, multiples of 32; repeat for more [default: the shipped ones]"),
+    ] = None,
+) -> None:
+    """Quantizes the YuNet face detector and writes its bundles."""
+    from convert import detector
 
-    @app.command("detector", context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-                 add_help_option=False)  # fmt: skip
-    def detector(context: typer.Context) -> None:
-        """Rebuilds the YuNet face detector in int8 and writes its bundles."""
-        from convert.detector import detector_command
-
-        typer.run  # noqa: B018
-        own = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        own.command()(detector_command)
-        own(context.args, prog_name="mien-convert detector", standalone_mode=False)
-
-
-_add_detector()
+    detector.detector_command(onnx, calibrate, out, size)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line; an error is one line, ``mien-convert: error: …``, and its documented exit code."""
-    try:
-        code: Any = app(arguments if arguments is not None else sys.argv[1:], standalone_mode=False)
-    except MienError as error:
-        if _DEBUG:
-            raise
-        sys.exit(_fail(str(error), error.exit_code))
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(_fail("interrupted", 130))
-    except Exception as error:
-        usage = _usage_message(error)
-        if usage is None:
-            raise
-        sys.exit(_fail(usage, UsageError.exit_code))
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"mien-convert: error: {' '.join(message.split())}", file=sys.stderr)
-    return code
+def main() -> None:
+    """Entry point of ``mien-convert``."""
+    run_app(app, prog="mien-convert")

@@ -14,15 +14,50 @@ from convert.graph import Graph
 from edge.errors import ConversionError
 
 COMPILER: Final = "edgetpu_compiler"
-INSTALL: Final = (
-    "edgetpu_compiler (x86-64 Linux): add the apt repository 'https://packages.cloud.google.com/apt coral-edgetpu-stable"
-    " main', then apt-get install edgetpu-compiler"
-)
+INSTALL: Final = "edgetpu_compiler runs on x86-64 Linux; how to install it stands at coral.ai/docs/edgetpu/compiler"
 SUPPORTED: Final = frozenset(
-    "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS FULLY_CONNECTED L2_NORMALIZATION LOGISTIC"
-    " LSTM MAXIMUM MAX_POOL_2D MEAN MINIMUM MUL PACK PAD PRELU QUANTIZE REDUCE_MAX REDUCE_MIN RELU RELU6 RELU_N1_TO_1"
-    " RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR RSQRT SLICE SOFTMAX SPACE_TO_DEPTH SPLIT SQUEEZE STRIDED_SLICE SUB"
-    " SUM SQUARED_DIFFERENCE TANH TRANSPOSE TRANSPOSE_CONV".split()
+    (
+        "ADD",
+        "AVERAGE_POOL_2D",
+        "CONCATENATION",
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "EXPAND_DIMS",
+        "FULLY_CONNECTED",
+        "L2_NORMALIZATION",
+        "LOGISTIC",
+        "LSTM",
+        "MAXIMUM",
+        "MAX_POOL_2D",
+        "MEAN",
+        "MINIMUM",
+        "MUL",
+        "PACK",
+        "PAD",
+        "PRELU",
+        "QUANTIZE",
+        "REDUCE_MAX",
+        "REDUCE_MIN",
+        "RELU",
+        "RELU6",
+        "RELU_N1_TO_1",
+        "RESHAPE",
+        "RESIZE_BILINEAR",
+        "RESIZE_NEAREST_NEIGHBOR",
+        "RSQRT",
+        "SLICE",
+        "SOFTMAX",
+        "SPACE_TO_DEPTH",
+        "SPLIT",
+        "SQUEEZE",
+        "STRIDED_SLICE",
+        "SUB",
+        "SUM",
+        "SQUARED_DIFFERENCE",
+        "TANH",
+        "TRANSPOSE",
+        "TRANSPOSE_CONV",
+    )
 )
 """Operators of the Edge TPU compiler's published table (coral.ai, "TensorFlow models on the Edge TPU"), runtime 14."""
 
@@ -81,7 +116,9 @@ def compile_for_edgetpu(model: bytes) -> bytes | None:
         )
         compiled = Path(folder) / "model_edgetpu.tflite"
         if run.returncode or not compiled.is_file():
-            lines = [line for line in (run.stdout + run.stderr).splitlines() if re.search("error|fail|invalid", line, re.I)]
+            lines = [
+                line for line in (run.stdout + run.stderr).splitlines() if re.search("error|fail|invalid", line, re.I)
+            ]
             raise ConversionError(f"{COMPILER}: {lines[0] if lines else f'exit {run.returncode}'}")
         return compiled.read_bytes()
 

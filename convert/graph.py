@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 FILE_IDENTIFIER: Final = b"TFL3"
-DTYPES: Final = {
+DTYPES: Final[dict[int, np.dtype[Any]]] = {
     schema.TensorType.FLOAT32: np.dtype(np.float32),
     schema.TensorType.FLOAT16: np.dtype(np.float16),
     schema.TensorType.INT32: np.dtype(np.int32),
@@ -125,7 +125,7 @@ class Graph:
     def dtype(self, index: int) -> str:
         """A tensor's type, ``float32``; the schema's number for one that is not known here."""
         kind = self.tensor(index).type
-        return DTYPES[kind].name if kind in DTYPES else f"type {kind}"
+        return str(DTYPES[kind].name) if kind in DTYPES else f"type {kind}"
 
     def quantization(self, index: int) -> tuple[list[float], list[int]]:
         """Scales and zero points; empty lists where the tensor is not quantized."""
@@ -142,7 +142,8 @@ class Graph:
         data = self.model.buffers[tensor.buffer].data
         if data is None or not len(data) or tensor.type not in DTYPES:
             return None
-        return np.frombuffer(bytes(data), DTYPES[tensor.type]).reshape(self.shape(index)).copy()
+        values: npt.NDArray[Any] = np.frombuffer(bytes(data), DTYPES[tensor.type]).reshape(self.shape(index)).copy()
+        return values
 
     def set_constant(self, index: int, values: npt.NDArray[Any]) -> None:
         """Replaces a constant's values; its buffer is taken for this tensor alone."""
@@ -287,9 +288,17 @@ class Graph:
         operator.builtinOptions, operator.builtinOptionsType = options, kind
         return operator
 
+    def _drop_unused_codes(self) -> None:
+        """The calibrator refuses a file that declares an operator which it does not use."""
+        used = sorted({operator.opcodeIndex for operator in self._subgraph.operators})
+        self.model.operatorCodes = [self.model.operatorCodes[index] for index in used]
+        for operator in self._subgraph.operators:
+            operator.opcodeIndex = used.index(operator.opcodeIndex)
+
     def _remove_ops(self, indices: Iterable[int]) -> None:
         gone = set(indices)
         self._subgraph.operators = [o for i, o in enumerate(self._subgraph.operators) if i not in gone]
+        self._drop_unused_codes()
         self._drop_signatures()
 
 

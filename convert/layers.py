@@ -52,8 +52,8 @@ def measure_layers(tflite: bytes, quantized: bytes, pixels: Pixels) -> tuple[Lay
         if large.name(op.outputs[0]) in twins
     ]
     chosen = pixels[:PICTURES]
-    float_values = _record(tflite, chosen, [pair[2] for pair in pairs])
-    quantized_values = _record(quantized, chosen, [pair[3] for pair in pairs])
+    float_values = record_tensors(tflite, chosen, [pair[2] for pair in pairs])
+    quantized_values = record_tensors(quantized, chosen, [pair[3] for pair in pairs])
     found = []
     for op, name, index, twin in pairs:
         scales, zero_points = small.quantization(twin)
@@ -73,7 +73,7 @@ def signal_to_noise_db(reference: npt.NDArray[np.float32], measured: npt.NDArray
     return float(np.clip(10 * np.log10(max(signal, 1e-30) / max(noise, 1e-30)), -60, 120))
 
 
-def _record(model: bytes, pixels: Pixels, tensors: Sequence[int]) -> dict[int, npt.NDArray[Any]]:
+def record_tensors(model: bytes, pixels: Pixels, tensors: Sequence[int]) -> dict[int, npt.NDArray[Any]]:
     """Values of tensors, pictures stacked; without delegate, which would keep the inner ones to itself."""
     runtime = import_runtime()
     with quiet_native_log():

@@ -1,4 +1,4 @@
-"""Reads anybody's classifier into one form: a float TFLite graph from pixels 0..255 to logits, and the original beside it.
+"""Reads anybody's classifier into one form: a float TFLite graph from pixels 0..255 to logits, the original beside it.
 
 A new kind of model file is one function and one line in `LOADERS`.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +17,10 @@ from convert.graph import Graph
 from convert.load import FloatModel
 from convert.quantize import Io, Quantized, Scheme, quantize
 from convert.stats import Ints, fit_temperature
-from convert.verify import Comparison, EvaluationSet, Limits, QuantizedModel, compare, make_evaluation_set
+from convert.verify import Comparison, EvaluationSet, Limits, QuantizedModel, Run, compare, make_evaluation_set
 from edge.contract.bundle import Bundle
 from edge.contract.golden import Golden
 from edge.contract.manifest import (
-    SCHEMA,
     Crop,
     EmotionManifest,
     GoldenSpec,
@@ -78,7 +77,7 @@ class Request:
     io: Io = "int8"
     calibration_count: int = 512
     seed: int = 0
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +95,10 @@ class Candidate:
     comparison: Comparison
     delegated_nodes: int
     total_nodes: int
+
+    def with_manifest(self, manifest: EmotionManifest) -> Candidate:
+        """The same with another manifest."""
+        return replace(self, bundle=replace(self.bundle, manifest=manifest))
 
 
 def draw(model: FloatModel, request: Request, dataset: Dataset) -> CalibrationSet:
@@ -129,7 +132,7 @@ def check_request(model: FloatModel, request: Request) -> None:
 
 def judge_model(
     model: FloatModel, request: Request, *, calibration: CalibrationSet, evaluation: Dataset, note: Note
-) -> Candidate:
+) -> tuple[Candidate, Run]:
     """Quantizes a model and compares it.
 
     Args:
@@ -156,15 +159,16 @@ def judge_quantized(
     calibration: CalibrationSet,
     evaluation: Dataset,
     note: Note,
-) -> Candidate:
+) -> tuple[Candidate, Run]:
     """`judge_model` for a model that is quantized already."""
     bundle = make_bundle(model, request, quantized, calibration=calibration)
     data = make_evaluation_set(evaluation, manifest=bundle.manifest)
     note(f"comparing on {len(data.labels):,} pictures of {data.name}")
-    comparison = compare(bundle, model, data, limits=request.limits)
+    run = compare(bundle, model, data, limits=request.limits)
     with QuantizedModel(bundle) as loaded:
         nodes = loaded.delegated_nodes, loaded.total_nodes
-    return Candidate(_with_verdict(bundle, comparison, data), comparison, *nodes)
+    judged = _with_verdict(bundle, run.comparison, data)
+    return Candidate(judged, run.comparison, *nodes), run
 
 
 def make_bundle(
@@ -248,7 +252,7 @@ def _draft_manifest(
     scales, zero_points = graph.quantization(output)
     size = model.input_shape[0]
     return EmotionManifest(
-        schema=SCHEMA,
+        schema="mien.manifest/1",
         name=request.name,
         version=request.version,
         status="unverified",

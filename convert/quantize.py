@@ -1,4 +1,4 @@
-"""Makes a calibrated float graph small. What each scheme and each kind of input and output means stands in `SCHEMES`."""
+"""Makes a calibrated float graph small; what each scheme and kind of input and output means stands in `SCHEMES`."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ SCHEMES: Final[dict[str, tuple[str, ...]]] = {
 """Scheme -> kinds of input and output that it can have, the default first.
 
 ``int8``: weights int8 per output channel, activations int8, XNNPACK takes the whole graph. Input ``int8`` has scale 1
-and zero point -128, ``uint8`` scale 1 and zero point 0 (one QUANTIZE more), ``float32`` takes pixels 0..255 (QUANTIZE and
-DEQUANTIZE lie inside the graph). ``int16x8``: int16 activations; XNNPACK takes none of it, TFLite's own slow kernels
-run. ``float16``: weights stored as float16 and widened when the model is loaded; half the bytes, the speed of float.
+and zero point -128, ``uint8`` scale 1 and zero point 0 (one QUANTIZE more), ``float32`` takes pixels 0..255 (QUANTIZE
+and DEQUANTIZE lie inside the graph). ``int16x8``: int16 activations; XNNPACK takes none of it, TFLite's own slow
+kernels run. ``float16``: weights stored as float16 and widened when the model is loaded; half the bytes, float speed.
 ``dynamic``: weights int8, activations float32 quantized at run time; tflite-runtime 2.14 does not load it. Those three
 take float32 pixels 0..255 and put out float32 logits.
 """

@@ -93,7 +93,8 @@ def encode_json(value: Any) -> bytes:
 def make_card(report: Report) -> bytes:
     """``MODEL_CARD.md``: what the model is, what it was measured at, and what it is not for."""
     manifest, found = report.manifest, report.comparison
-    crop = f"square of {manifest.crop.margin:g} x the face box's height, {manifest.crop.size_px} px, {manifest.input.colour}"
+    size, colour = manifest.crop.size_px, manifest.input.colour
+    crop = f"square of {manifest.crop.margin:g} x the face box's height, {size} px, {colour}"
     lines = [
         f"# {manifest.name} {manifest.version}",
         "",
@@ -118,13 +119,16 @@ def make_card(report: Report) -> bytes:
         "",
         "| class | n | recall float32 | recall " + manifest.quantization.scheme + " |",
         "| --- | --- | --- | --- |",
-        *(f"| {c.label} | {c.n:,} | {_percent(c.recall_float)} | {_percent(c.recall_quantized)} |" for c in found.classes),
+        *(
+            f"| {c.label} | {c.n:,} | {_percent(c.recall_float)} | {_percent(c.recall_quantized)} |"
+            for c in found.classes
+        ),
         "",
         "## Intended use",
         "",
-        "It names the expression that a face shows in a picture, as people label it; not what a person feels. Inferring",
-        "emotions at work and in education is prohibited in the EU (AI Act, Art. 5(1)(f)) but for medical or safety",
-        "reasons. People in view are to be told.",
+        "It names the expression that a face shows in a picture, as people label it; not what a person feels.",
+        "Inferring emotions at work and in education is prohibited in the EU (AI Act, Art. 5(1)(f)) but for medical or",
+        "safety reasons. People in view are to be told.",
         "",
     ]
     if report.notes:
@@ -164,7 +168,7 @@ def make_html(report: Report, data: EvaluationSet, *, float_scores: Floats, quan
         "<h2>Worse pictures</h2>",
         _slices_table(found),
         "<h2>Worst disagreements</h2>",
-        _disagreements(found, data, manifest.labels, float_scores, quantized_scores),
+        _disagreements(found, data, manifest, float_scores, quantized_scores),
         _repair_section(report.repair),
         "<h2>Error per layer</h2>",
         _layers_table(report.layers),
@@ -172,7 +176,8 @@ def make_html(report: Report, data: EvaluationSet, *, float_scores: Floats, quan
     ]
     title = html.escape(f"{manifest.full_name}: {found.status}")
     page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{_STYLE}</style></head>"
         f"<body><h1>{html.escape(manifest.name)}</h1>{''.join(parts)}</body></html>\n"
     )
     return page.encode()
@@ -193,7 +198,11 @@ def _figures(found: Comparison) -> list[tuple[str, str, str]]:
         ("drop of accuracy, points", "", f"{found.drop:+.2f} ({found.drop_low:+.2f}..{found.drop_high:+.2f})"),
         ("McNemar p", "", f"{found.difference.p_value:.3f}"),
         ("same top class", "", _percent(found.agreement)),
-        ("score difference, mean · worst", "", f"{found.mean_score_difference:.4f} · {found.worst_score_difference:.3f}"),
+        (
+            "score difference, mean · worst",
+            "",
+            f"{found.mean_score_difference:.4f} · {found.worst_score_difference:.3f}",
+        ),
     ]
 
 
@@ -277,7 +286,8 @@ def _reliability(found: Comparison) -> str:
         for colour, _, x in curves
     )
     legend = "".join(
-        f'<li style="color:{colour}">{name}: expected calibration error {x.error:.4f}</li>' for colour, name, x in curves
+        f'<li style="color:{colour}">{name}: expected calibration error {x.error:.4f}</li>'
+        for colour, name, x in curves
     )
     return (
         f'<div class="row"><svg viewBox="-2 -2 {size + 4} {size + 4}" width="{size}" height="{size}">'
@@ -297,12 +307,14 @@ def _slices_table(found: Comparison) -> str:
 
 
 def _disagreements(
-    found: Comparison, data: EvaluationSet, labels: Sequence[str], float_scores: Floats, quantized_scores: Floats
+    found: Comparison, data: EvaluationSet, manifest: EmotionManifest, float_scores: Floats, quantized_scores: Floats
 ) -> str:
+    labels, colour = manifest.labels, manifest.input.colour
     figures = ""
     for row in found.worst:
         large, small = float_scores[row], quantized_scores[row]
-        _, png = cv2.imencode(".png", data.pixels[row])
+        pixels = data.pixels[row][:, :, ::-1] if colour == "rgb" else data.pixels[row]
+        _, png = cv2.imencode(".png", np.ascontiguousarray(pixels))
         picture = base64.b64encode(png.tobytes()).decode()
         lines = (
             f"label {labels[data.labels[row]]}",
@@ -327,7 +339,8 @@ def _repair_section(steps: Sequence[RepairStep]) -> str:
         return ""
     rows = [
         (step.name, _percent(step.accuracy), f"{step.drop:+.2f} ({step.drop_low:+.2f}..{step.drop_high:+.2f})",
-         f"{step.p50_ms:.3f}", f"{step.bytes:,}", _percent(step.int8_macs_share), step.status + (" ←" if step.chosen else ""))
+         f"{step.p50_ms:.3f}", f"{step.bytes:,}", _percent(step.int8_macs_share),
+         step.status + (" ←" if step.chosen else ""))
         for step in steps
     ]  # fmt: skip
     head = ("repair", "accuracy", "drop, points", "p50 ms", "bytes", "MACs in int8", "verdict")
@@ -346,7 +359,8 @@ _STYLE: Final = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}"
     "table{border-collapse:collapse;margin:.6em 0}td,th{padding:.2em .7em;border-bottom:1px solid #ddd;text-align:left}"
     ".confusion td{text-align:right;min-width:2.6em}.row{display:flex;flex-wrap:wrap;gap:1.5em;align-items:flex-start}"
-    ".verdict{padding:.7em 1em;border-radius:6px;font-size:1.15em}.passed{background:#dff3e0}.failed{background:#f8dcdc}"
+    ".verdict{padding:.7em 1em;border-radius:6px;font-size:1.15em}"
+    ".passed{background:#dff3e0}.failed{background:#f8dcdc}"
     ".undecided{background:#f7efd2}.bar{height:8px;margin:2px 0}.large{background:#36c}.small{background:#c33}"
     "figure{margin:0;font-size:12px}figure img{width:96px;height:96px;image-rendering:pixelated}"
 )

@@ -29,7 +29,7 @@ from edge.contract.manifest import EmotionManifest
 from edge.contract.preprocess import resize
 from edge.contract.scores import softmax
 from edge.errors import DataError
-from edge.infer import open_interpreter
+from edge.infer import load_model
 from edge.infer.classifier import EmotionClassifier
 from edge.records import Floats
 from training.datasets import Dataset
@@ -169,6 +169,23 @@ class Comparison:
     worst: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A comparison with what it was made of.
+
+    Attributes:
+        comparison: the verdict and everything measured.
+        data: the pictures.
+        float_scores: (n, labels) calibrated probabilities of the float model.
+        quantized_scores: (n, labels) of the quantized one.
+    """
+
+    comparison: Comparison
+    data: EvaluationSet
+    float_scores: Floats
+    quantized_scores: Floats
+
+
 def make_evaluation_set(dataset: Dataset, *, manifest: EmotionManifest) -> EvaluationSet:
     """The pictures of a data set as a model takes them, labels by name in the model's order.
 
@@ -198,7 +215,7 @@ class QuantizedModel:
         Raises:
             MienError: the interpreter refuses the model, or its golden samples differ.
         """
-        interpreter, _ = open_interpreter(bundle, threads=threads)
+        interpreter = load_model(bundle, threads=threads).interpreter
         self.delegated_nodes, self.total_nodes = interpreter.delegated_nodes, interpreter.total_nodes
         self._classifier = EmotionClassifier(bundle, interpreter)
 
@@ -213,9 +230,7 @@ class QuantizedModel:
         return self._classifier.classify(pixels)
 
 
-def compare(
-    bundle: Bundle[EmotionManifest], reference: FloatModel, data: EvaluationSet, *, limits: Limits
-) -> Comparison:
+def compare(bundle: Bundle[EmotionManifest], reference: FloatModel, data: EvaluationSet, *, limits: Limits) -> Run:
     """Runs both models on the same pictures and decides.
 
     Args:
@@ -229,10 +244,11 @@ def compare(
         small = model.scores(data.pixels)
         large = softmax(reference.predict(data.pixels), temperature=temperature)
         slices = _compare_slices(model, reference, data, temperature=temperature)
-    return decide(
+    comparison = decide(
         large, small, data.labels, labels_of_model=bundle.manifest.labels, temperature=temperature, limits=limits,
         dataset=data.name, slices=slices,
     )  # fmt: skip
+    return Run(comparison, data, large, small)
 
 
 def decide(
@@ -277,7 +293,7 @@ def decide(
         accuracy_float=accuracy(labels, large),
         accuracy_quantized=accuracy(labels, small),
         difference=difference,
-        drop=-100 * difference.value,
+        drop=_points(difference.value),
         drop_low=-100 * difference.high,
         drop_high=-100 * difference.low,
         macro_f1_float=macro_f1(confusions[0]),
@@ -305,7 +321,7 @@ def judge(difference: PairedDifference, classes: Sequence[ClassVerdict], limits:
         limits: what may be lost.
     """
     low, high = -100 * difference.high, -100 * difference.low
-    drop = f"accuracy fell by {-100 * difference.value:.2f} points ({low:+.2f}..{high:+.2f}, n = {difference.n})"
+    drop = f"accuracy fell by {_points(difference.value):.2f} points ({low:+.2f}..{high:+.2f}, n = {difference.n})"
     limit = f"{limits.max_drop:g} allowed"
     if low > limits.max_drop:
         return "failed", f"{drop}, {limit}"
@@ -352,10 +368,10 @@ def _compare_slices(
                 len(rows),
                 float(large.mean()),
                 float(small.mean()),
-                -100 * paired.value,
+                _points(paired.value),
                 -100 * paired.high,
                 -100 * paired.low,
-            )  # fmt: skip
+            )
         )
     return tuple(found)
 
@@ -370,7 +386,7 @@ def _class_verdict(
     low, gates = -100 * paired.high, n >= CLASS_GATE_COUNT
     return ClassVerdict(
         label, n, float(right_float.mean()), float(right_quantized.mean()),
-        -100 * paired.value, low, -100 * paired.low, gates, not (gates and low > limits.max_class_drop),
+        _points(paired.value), low, -100 * paired.low, gates, not (gates and low > limits.max_class_drop),
     )  # fmt: skip
 
 
@@ -380,13 +396,19 @@ def _sharpen(scores: Floats, temperature: float) -> Floats:
     return softmax(logits)
 
 
+def _points(difference: float) -> float:
+    """A difference of shares as a fall in percentage points, without a negative zero."""
+    return -100 * difference + 0.0
+
+
 def _round_up(count: int) -> int:
-    step = 10 ** max(1, len(str(count)) - 2)
+    step = int(10 ** max(1, len(str(count)) - 2))
     return -(-count // step) * step
 
 
 def _scale_brightness(picture: Pixels, factor: float) -> Pixels:
-    return np.clip(picture.astype(np.float32) * factor, 0, 255).astype(np.uint8)
+    scaled: Pixels = np.clip(picture.astype(np.float32) * factor, 0, 255).astype(np.uint8)
+    return scaled
 
 
 def _shrink(picture: Pixels) -> Pixels:
@@ -412,5 +434,5 @@ _DEGRADATIONS: Final = {
     "jpeg": _compress,
 }
 SLICES: Final = tuple(_DEGRADATIONS)
-"""``darker``: times 0.4; ``brighter``: times 1.6, cut at 255; ``blurred``: Gaussian, sigma 1/40 of the side; ``smaller``:
-half the side and back; ``jpeg``: quality 30."""
+"""``darker``: times 0.4; ``brighter``: times 1.6, cut at 255; ``blurred``: Gaussian, sigma 1/40 of the side;
+``smaller``: half the side and back; ``jpeg``: quality 30."""

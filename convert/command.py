@@ -1,0 +1,403 @@
+"""The commands of ``mien-convert``, from arguments to exit code."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from convert.arguments import (
+    demand,
+    model_file,
+    parse_arithmetic,
+    parse_colour,
+    parse_crop,
+    parse_head,
+    parse_labels,
+    parse_name,
+    parse_version,
+    read_origin,
+)
+from convert.bundle import CARD_FILE, EDGETPU_FILE, REPORT_FILE, check_free, describe_model, write_synced
+from convert.edgetpu import INSTALL, EdgeTpuMapping, compile_for_edgetpu, map_to_edgetpu
+from convert.graph import Graph, count_macs
+from convert.inspect import Inspection, count_ops, inspect_model, int8_macs_share
+from convert.latency import measure_latency
+from convert.layers import LayerError, measure_layers
+from convert.load import FloatModel, load_model
+from convert.produce import Candidate, Request, check_request, draw, judge_model, judge_quantized, write_candidate
+from convert.quantize import check_io
+from convert.repair import RepairStep, repair
+from convert.report import (
+    EXIT_CODES,
+    SCHEMA,
+    FormFacts,
+    Report,
+    encode_json,
+    encode_report,
+    make_card,
+    make_html,
+    summary_rows,
+)
+from convert.verify import Comparison, Limits, QuantizedModel, Run, compare, make_evaluation_set
+from edge.contract.bundle import Bundle, find_bundle, load_emotion_bundle
+from edge.contract.manifest import EmotionManifest
+from edge.errors import ConversionError
+from training.datasets import read_datasets
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeArguments:
+    """What stands on the command line of ``quantize``; see its help."""
+
+    model: Path
+    calibrate: tuple[str, ...]
+    evaluate: tuple[str, ...]
+    out: Path
+    labels: str | None
+    crop: str | None
+    version: str | None
+    licence: str | None
+    name: str | None
+    notices: tuple[str, ...]
+    notes: str
+    trained_from: Path | None
+    scheme: str
+    io: str | None
+    scale: str | None
+    mean: str | None
+    color: str | None
+    head: str
+    max_drop: float
+    max_class_drop: float
+    repair: bool
+    qat: int
+    edgetpu: bool
+    calibration_count: int
+    seed: int
+    json: Path | None
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyArguments:
+    """What stands on the command line of ``verify``; see its help."""
+
+    bundle: str
+    reference: Path
+    data: tuple[str, ...]
+    scale: str | None
+    mean: str | None
+    head: str
+    max_drop: float
+    max_class_drop: float
+    report: Path | None
+    json: Path | None
+
+
+class Progress:
+    """What goes on, on standard error: a spinner on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self._start_s = time.monotonic()
+        self._status = self.console.status("") if self.console.is_terminal else None
+
+    def __call__(self, text: str) -> None:
+        """Says what comes next."""
+        line = f"[{time.monotonic() - self._start_s:5.1f} s] {text}"
+        if self._status is None:
+            print(line, file=self.console.file, flush=True)
+        else:
+            self._status.update(line)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Shows the spinner meanwhile."""
+        if self._status is None:
+            yield
+            return
+        with self._status:
+            yield
+
+
+def run_quantize(arguments: QuantizeArguments) -> int:
+    """Quantizes, compares, writes; see ``mien-convert quantize --help``.
+
+    Returns:
+        0 passed, 3 failed, 4 undecided.
+
+    Raises:
+        MienError: anything that cannot be done.
+    """
+    progress = Progress()
+    check_free(arguments.out, force=arguments.force)
+    with progress.running():
+        report, candidate, run, compiled = _quantize(arguments, progress)
+        written = write_candidate(
+            candidate,
+            arguments.out,
+            documents={CARD_FILE: make_card(report), REPORT_FILE: encode_report(report)},
+            edgetpu_model=compiled,
+            force=arguments.force,
+        )
+        folder = arguments.out.with_name(f"{arguments.out.name}.report")
+        _write_html(folder, report, run)
+        _write_json(arguments.json, report)
+    _print_summary(report)
+    where = f"bundle {arguments.out}" if written else "no bundle was written (--force writes it marked as failed)"
+    print(f"{where}; report {folder / 'report.html'}")
+    _print_verdict(report.comparison)
+    return EXIT_CODES[report.comparison.status]
+
+
+def run_verify(arguments: VerifyArguments) -> int:
+    """Compares a bundle with its float model; see ``mien-convert verify --help``.
+
+    Returns:
+        0 passed, 3 failed, 4 undecided.
+
+    Raises:
+        MienError: anything that cannot be done.
+    """
+    progress = Progress()
+    with progress.running():
+        progress("reading bundle, model and data")
+        bundle = load_emotion_bundle(find_bundle(arguments.bundle))
+        arithmetic = parse_arithmetic(arguments.scale, arguments.mean)
+        model = load_model(arguments.reference, arithmetic=arithmetic, head=parse_head(arguments.head))
+        _check_reference(bundle, model)
+        data = make_evaluation_set(read_datasets(arguments.data), manifest=bundle.manifest)
+        progress(f"comparing on {len(data.labels):,} pictures of {data.name}")
+        limits = Limits(arguments.max_drop, arguments.max_class_drop)
+        run = compare(bundle, model, data, limits=limits)
+        report = _make_report(bundle, model, run, progress=progress)
+        if arguments.report is not None:
+            _write_html(arguments.report, report, run)
+        _write_json(arguments.json, report)
+    _print_summary(report)
+    _print_verdict(report.comparison)
+    return EXIT_CODES[report.comparison.status]
+
+
+def run_inspect(path: Path, *, json: Path | None) -> None:
+    """Prints what is inside a TFLite file.
+
+    Args:
+        path: the file, or a bundle's folder.
+        json: written to as well.
+
+    Raises:
+        ModelFileError: missing, damaged or refused by the interpreter.
+    """
+    found = inspect_model(model_file(path))
+    _write_json(json, found)
+    _print_inspection(found)
+
+
+def _quantize(arguments: QuantizeArguments, progress: Progress) -> tuple[Report, Candidate, Run, bytes | None]:
+    io = check_io(arguments.scheme, arguments.io)
+    arithmetic = parse_arithmetic(arguments.scale, arguments.mean)
+    labels, margin = parse_labels(arguments.labels), parse_crop(arguments.crop)
+    name, version = parse_name(arguments.name, arguments.out), parse_version(arguments.version)
+    licence = demand(arguments.licence, "--licence", "the licence of the weights")
+    progress("reading data")
+    calibration_data, evaluation_data = read_datasets(arguments.calibrate), read_datasets(arguments.evaluate)
+    progress(f"reading {arguments.model}")
+    model = load_model(arguments.model, arithmetic=arithmetic, head=parse_head(arguments.head))
+    request = Request(
+        name=name,
+        version=version,
+        labels=labels,
+        colour=parse_colour(arguments.color, channels=model.input_shape[2]),
+        margin=margin,
+        licence=licence,
+        notices=arguments.notices,
+        trained_from=read_origin(arguments.trained_from, model=arguments.model, sha256=hash_model(arguments.model)),
+        scheme=arguments.scheme,  # type: ignore[arg-type]
+        io=io,
+        calibration_count=arguments.calibration_count,
+        seed=arguments.seed,
+        limits=Limits(arguments.max_drop, arguments.max_class_drop),
+    )
+    check_request(model, request)
+    calibration = draw(model, request, calibration_data)
+    candidate, run = judge_model(model, request, calibration=calibration, evaluation=evaluation_data, note=progress)
+    steps: tuple[RepairStep, ...] = ()
+    if arguments.repair and candidate.comparison.status != "passed" and arguments.scheme == "int8":
+        quantized, steps = repair(model, request, calibration=calibration, evaluation=evaluation_data, note=progress)
+        candidate, run = judge_quantized(
+            model, request, quantized, calibration=calibration, evaluation=evaluation_data, note=progress
+        )
+    compiled = compile_for_edgetpu(candidate.bundle.model) if arguments.edgetpu else None
+    if compiled is not None:
+        manifest = msgspec.structs.replace(
+            candidate.bundle.manifest, edgetpu_model=describe_model(compiled, file=EDGETPU_FILE)
+        )
+        candidate = candidate.with_manifest(manifest)
+    layers: tuple[LayerError, ...] = ()
+    if arguments.scheme == "int8":
+        progress("measuring the error of each layer")
+        layers = measure_layers(model.tflite, candidate.bundle.model, calibration.pixels)
+    report = _make_report(
+        candidate.bundle, model, run, progress=progress, layers=layers, steps=steps, notes=arguments.notes,
+        edgetpu=map_to_edgetpu(Graph(candidate.bundle.model)) if arguments.edgetpu else None,
+    )  # fmt: skip
+    return report, candidate, run, compiled
+
+
+def hash_model(path: Path) -> str:
+    """SHA-256 of a model's file, or of all files in a folder in the order of their names."""
+    digest = hashlib.sha256()
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _check_reference(bundle: Bundle[EmotionManifest], model: FloatModel) -> None:
+    if model.classes != len(bundle.manifest.labels) or model.input_shape != bundle.manifest.input.shape[1:]:
+        raise ConversionError(
+            f"{model.path}: {model.classes} outputs of an input {model.input_shape}; the bundle has"
+            f" {len(bundle.manifest.labels)} of {bundle.manifest.input.shape[1:]}: not the same model"
+        )
+
+
+def _make_report(
+    bundle: Bundle[EmotionManifest],
+    model: FloatModel,
+    run: Run,
+    *,
+    progress: Progress,
+    layers: tuple[LayerError, ...] = (),
+    steps: tuple[RepairStep, ...] = (),
+    edgetpu: EdgeTpuMapping | None = None,
+    notes: str = "",
+) -> Report:
+    progress("measuring latency")
+    forms = tuple(
+        _measure_form(name, form)
+        for name, form in (("float32", model.tflite), (bundle.manifest.quantization.scheme, bundle.model))
+    )
+    with QuantizedModel(bundle) as loaded:
+        nodes = loaded.delegated_nodes, loaded.total_nodes
+    return Report(
+        schema=SCHEMA,
+        manifest=bundle.manifest,
+        source={"kind": model.kind, "file": model.path.name, "softmax_removed": model.softmax_removed},
+        comparison=run.comparison,
+        evaluation_sha256=run.data.sha256,
+        omitted=run.data.omitted,
+        forms=forms,
+        delegated_nodes=nodes[0],
+        total_nodes=nodes[1],
+        layers=layers,
+        edgetpu=edgetpu,
+        repair=steps,
+        notes=notes,
+    )
+
+
+def _measure_form(name: str, model: bytes) -> FormFacts:
+    graph = Graph(model)
+    macs = sum(count_macs(graph, op) for op in graph.ops())
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.tflite"
+        file.write_bytes(model)
+        latency = tuple(measure_latency(file, threads=n) for n in sorted({1, os.cpu_count() or 1}))
+    return FormFacts(name, len(model), macs, int8_macs_share(graph), latency)
+
+
+def _write_html(folder: Path, report: Report, run: Run) -> None:
+    page = make_html(report, run.data, float_scores=run.float_scores, quantized_scores=run.quantized_scores)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / ".report.html.partial"
+        write_synced(partial, page)
+        partial.replace(folder / "report.html")
+    except OSError as error:
+        raise ConversionError(f"{folder}: {_write_problem(error)}") from None
+
+
+def _write_json(path: Path | None, value: Any) -> None:
+    if path is None:
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        write_synced(partial, encode_json(value))
+        partial.replace(path)
+    except OSError as error:
+        raise ConversionError(f"--json: {path}: {_write_problem(error)}") from None
+
+
+def _write_problem(error: OSError) -> str:
+    return "no space left" if error.errno == errno.ENOSPC else error.strerror or str(error)
+
+
+def _print_summary(report: Report) -> None:
+    table = Table("", "float32", report.manifest.quantization.scheme, box=None, pad_edge=False)
+    for row in summary_rows(report.comparison):
+        table.add_row(*row)
+    table.add_row("bytes", *(f"{form.bytes:,}" for form in report.forms))
+    for index, latency in enumerate(report.forms[0].latency):
+        times = [form.latency[index] for form in report.forms]
+        name = f"ms with {latency.threads} thread{'s' if latency.threads > 1 else ''}, p50 · p95"
+        table.add_row(name, *(f"{one.p50_ms:.3f} · {one.p95_ms:.3f}" for one in times))
+    table.add_row("nodes that XNNPACK takes", "", f"{report.delegated_nodes} of {report.total_nodes}")
+    console = Console(highlight=False, width=None if Console().is_terminal else 110)
+    console.print(table)
+    if report.repair:
+        console.print(_repair_table(report.repair))
+    if report.edgetpu is not None:
+        console.print(f"Edge TPU: {len(report.edgetpu.mapped)} operators map, {len(report.edgetpu.left)} do not")
+        for line in report.edgetpu.left[:20]:
+            console.print(f"  {line}", markup=False)
+        if report.manifest.edgetpu_model is None:
+            console.print(f"not compiled for it: {INSTALL}", markup=False)
+
+
+def _repair_table(steps: tuple[RepairStep, ...]) -> Table:
+    table = Table("repair", "accuracy", "drop, points", "p50 ms", "bytes", "MACs in int8", "verdict", box=None)
+    for step in steps:
+        table.add_row(
+            step.name, f"{100 * step.accuracy:.2f} %",
+            f"{step.drop:+.2f} ({step.drop_low:+.2f}..{step.drop_high:+.2f})",
+            f"{step.p50_ms:.3f}", f"{step.bytes:,}", f"{100 * step.int8_macs_share:.1f} %",
+            f"{step.status}{' ←' if step.chosen else ''}",
+        )  # fmt: skip
+    return table
+
+
+def _print_verdict(found: Comparison) -> None:
+    print(f"{found.status}: {found.reason}")
+
+
+def _print_inspection(found: Inspection) -> None:
+    console = Console(highlight=False, markup=False, width=None if Console().is_terminal else 140)
+    print(f"{found.file}: {found.bytes:,} bytes, {found.parameters:,} parameters, {found.macs:,} MACs,"
+          f" {100 * found.int8_macs_share:.1f} % of them int8")  # fmt: skip
+    for kind, tensors in (("input", found.inputs), ("output", found.outputs)):
+        for tensor in tensors:
+            step = f" scale {tensor.scale:g} zero point {tensor.zero_point}" if tensor.scale else ""
+            print(f"{kind} {tensor.name}: {tensor.dtype} {'x'.join(map(str, tensor.shape))}{step}")
+    table = Table("operator", "count", "MACs", box=None, pad_edge=False)
+    for name, count, macs in count_ops(found):
+        table.add_row(name, str(count), f"{macs:,}")
+    console.print(table)
+    print(f"XNNPACK: {found.delegated_nodes} of {len(found.plan)} nodes of the plan ({', '.join(found.plan[:12])})")
+    fits = "would take the whole graph" if found.edgetpu.fits else f"would leave {len(found.edgetpu.left)} operators"
+    print(f"Edge TPU: {fits}")
+    for line in found.edgetpu.left[:8]:
+        print(f"  {line}")
+    print(f"metadata: {', '.join(found.metadata) or 'none'}")
