@@ -32,7 +32,7 @@ ZOOM_SPREAD: Final = 0.3
 PLACE_NOISE: Final = 0.035**2
 """Variance of a measured centre in face sizes; YuNet's centre scatters by 0.01 to 0.03 of a face at rest."""
 SIZE_NOISE: Final = 0.06**2
-"""Variance of the measured size's logarithm; YuNet's scatters by 0.012 to 0.027, and shrinks where a face is half covered."""
+"""Variance of the measured size's logarithm; YuNet's scatters by 0.012 to 0.027 and shrinks with half of the face."""
 SHAPE_NOISE: Final = 0.12**2
 """Variance of a landmark's place inside the box; the same person after a second: 0.03 to 0.1, others: 0.03 to 0.2."""
 FREEDOM: Final = 4.0
