@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,9 +54,13 @@ def decode_golden(raw: bytes, *, file: str | Path) -> Golden:
 
 
 def encode_golden(golden: Golden) -> bytes:
-    """The samples as the bytes of a deterministic ``golden.npz`` (fixed time stamps, fixed order)."""
+    """The samples as the bytes of a deterministic ``golden.npz``."""
     arrays: dict[str, npt.NDArray[np.generic]] = {"inputs": golden.inputs, "origins": np.array(golden.origins)}
-    arrays |= {f"output_{i}": output for i, output in enumerate(golden.outputs)}
+    return encode_npz(arrays | {f"output_{i}": output for i, output in enumerate(golden.outputs)})
+
+
+def encode_npz(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
+    """Arrays as the bytes of an ``.npz``; the same arrays give the same bytes (fixed time stamps, fixed order)."""
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
