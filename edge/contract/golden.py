@@ -111,6 +111,7 @@ def compare_golden(expected: Golden, measured: tuple[Raw, ...], *, max_steps: in
         if np.issubdtype(want.dtype, np.floating):
             step = max(float(np.ptp(want)), 1e-12) / 256
         difference = np.abs(want.astype(np.float64) - got.astype(np.float64)) / step
+        difference[np.isnan(difference)] = np.inf  # NaN compares false with everything and would pass
         worst = max(worst, float(difference.max(initial=0.0)))
         if want.ndim == 2 and want.shape[1] > 1:
             top_two = np.sort(want.astype(np.float64), axis=1)[:, -2:]
