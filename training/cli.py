@@ -13,15 +13,19 @@ from rich.table import Table
 from edge import __version__
 from edge.entry import run_app
 from edge.errors import UsageError
+from training import data_commands
 from training.recipe import Recipe
 
 app = typer.Typer(
     name="mien-train",
-    help="Train, cross-validate, tune and distil facial-expression networks.",
+    help="Audit data; train, cross-validate, tune, distil and evaluate facial-expression networks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(data_commands.data)
+app.command()(data_commands.prepare)
+app.command()(data_commands.evaluate)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 

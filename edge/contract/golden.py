@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,9 +54,13 @@ def decode_golden(raw: bytes, *, file: str | Path) -> Golden:
 
 
 def encode_golden(golden: Golden) -> bytes:
-    """The samples as the bytes of a deterministic ``golden.npz`` (fixed time stamps, fixed order)."""
+    """The samples as the bytes of a deterministic ``golden.npz``."""
     arrays: dict[str, npt.NDArray[np.generic]] = {"inputs": golden.inputs, "origins": np.array(golden.origins)}
-    arrays |= {f"output_{i}": output for i, output in enumerate(golden.outputs)}
+    return encode_npz(arrays | {f"output_{i}": output for i, output in enumerate(golden.outputs)})
+
+
+def encode_npz(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
+    """Arrays as the bytes of an ``.npz``; the same arrays give the same bytes (fixed time stamps, fixed order)."""
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
@@ -106,6 +111,7 @@ def compare_golden(expected: Golden, measured: tuple[Raw, ...], *, max_steps: in
         if np.issubdtype(want.dtype, np.floating):
             step = max(float(np.ptp(want)), 1e-12) / 256
         difference = np.abs(want.astype(np.float64) - got.astype(np.float64)) / step
+        difference[np.isnan(difference)] = np.inf  # NaN compares false with everything and would pass
         worst = max(worst, float(difference.max(initial=0.0)))
         if want.ndim == 2 and want.shape[1] > 1:
             top_two = np.sort(want.astype(np.float64), axis=1)[:, -2:]

@@ -171,6 +171,14 @@ def test_golden_samples_are_written_deterministically_and_read_back() -> None:
     assert again.origins == golden.origins
 
 
+def test_outputs_that_are_no_numbers_never_pass_the_golden_samples() -> None:
+    boxes = np.ones((1, 2, 2, 3), np.float32)  # not a row of classes: no top class that could differ
+    golden = Golden(np.zeros((1, 4, 4, 1), np.uint8), (boxes,), ("synthetic seed 0",))
+    verdict = compare_golden(golden, (np.full_like(boxes, np.nan),), max_steps=4)
+    assert not verdict.passed
+    assert "inf steps" in str(verdict)
+
+
 def test_golden_comparison_counts_steps_and_lost_top_classes() -> None:
     golden = golden_of(1)
     row = np.array([[0, 0, 0, 20, 0, 10, 0]], np.int8)
