@@ -82,10 +82,7 @@ def four_faces(faces: Faces, shape: tuple[int, int, int]) -> npt.NDArray[np.floa
     return np.repeat(sized[..., np.newaxis], shape[2], axis=3).astype(np.float32)
 
 
-SMALL = [name for name in recipe_names() if load_recipe(name).input.size_px <= 48 and name != "resnet50_6"]
-
-
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", recipe_names())
 def test_one_training_step_changes_the_weights_and_keeps_the_loss_finite(name: str, faces: Faces) -> None:
     recipe = load_recipe(name)
     model = build(recipe)
