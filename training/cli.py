@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from edge import __version__
-from edge.contract.labels import LABELS
 from edge.entry import run_app
 from edge.errors import UsageError
 from training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from training.evaluate import Share
 
 app = typer.Typer(
     name="mien-train",
@@ -36,7 +32,6 @@ DataSpecs = Annotated[
     list[str] | None,
     typer.Option("--data", "-d", help="A data set; may be given again.", metavar="[FORMAT:]PATH[@KEY=VALUE,…]"),
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the report here as JSON.")]
 RunFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Another number of epochs than the recipe's.")]
 
@@ -55,82 +50,6 @@ def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Options of every command; ``--debug`` is read by `run_app`."""
-
-
-@app.command("data")
-def data_command(
-    data: Annotated[list[str], typer.Argument(help="Data sets.", metavar="[FORMAT:]PATH[@KEY=VALUE,…]…")],
-    out_file: Annotated[Path, typer.Option("--out", "-o", help="The HTML page to write.")] = Path("audit.html"),
-    json_file: JsonFile = None,
-) -> None:
-    """Audit data before anybody trains: counts, copies across splits, contradicting labels, people on both sides."""
-    from training.audit import audit_command
-
-    report = audit_command(data, out=out_file, json_file=json_file)
-    table = Table("split", *LABELS, "pictures")
-    for split, counts in report.counts.items():
-        table.add_row(split, *(str(counts.get(label, 0)) for label in LABELS), str(sum(counts.values())))
-    out.print(table)
-    out.print(
-        f"{report.pictures} pictures; {report.identical_copies} identical copies; {report.near_pairs} pairs of the "
-        f"same photograph; {report.contradictions} groups of identical pictures with different labels; "
-        f"{report.constant} constant",
-        soft_wrap=True,
-    )
-    out.print(f"page: {out_file}", soft_wrap=True)
-
-
-@app.command()
-def evaluate(
-    model: Annotated[
-        str, typer.Argument(help="A run folder, a bundle, or a shipped bundle's name.", metavar="RUN|BUNDLE")
-    ],
-    data: DataSpecs = None,
-    calibrate: Annotated[
-        list[str] | None, typer.Option(help="Labelled data that the temperature is fitted on.", metavar="DATA")
-    ] = None,
-    other: Annotated[str | None, typer.Option(help="A second run or bundle, compared on the same pictures.")] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Mean over the picture and its mirror image.")] = False,
-    scatter: Annotated[bool, typer.Option("--scatter", help="Measure under the device's crop scatter, too.")] = False,
-    out_folder: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the page and the charts.")] = None,
-    json_file: JsonFile = None,
-) -> None:
-    """Measure a run or a bundle: accuracy with interval, per class, calibration, coverage, the worst mistakes."""
-    from training.evaluate import evaluate_command
-
-    report = evaluate_command(
-        model,
-        _specs(data),
-        calibrate=calibrate or (),
-        other=other,
-        flip=flip,
-        scatter=scatter,
-        out=out_folder,
-        json_file=json_file,
-    )
-    table = Table("class", "pictures", "recall", "precision")
-    for row in report.classes:
-        table.add_row(row.label, str(row.n), _percent(row.recall.value), _percent(row.precision.value))
-    out.print(table)
-    out.print(
-        f"{report.model} on {report.data}: accuracy {_share(report.accuracy)}, balanced "
-        f"{_percent(report.balanced_accuracy)}, macro-F1 {_percent(report.macro_f1)}, calibration error "
-        f"{report.calibration.error_before:.3f} → {report.calibration.error_after:.3f} at temperature "
-        f"{report.calibration.temperature:.2f} ({report.calibration.source})",
-        soft_wrap=True,
-    )
-    if report.scatter is not None:
-        moved = report.scatter
-        out.print(
-            f"under the device's scatter: {_percent(moved.accuracy)}, {moved.drop:.2f} points below", soft_wrap=True
-        )
-    if report.comparison is not None:
-        versus = report.comparison
-        out.print(
-            f"against {versus.other}: {versus.difference:+.2f} points ({versus.low:+.2f} to {versus.high:+.2f}), "
-            f"McNemar p = {versus.mcnemar_p:.3g}",
-            soft_wrap=True,
-        )
 
 
 @app.command()
@@ -319,14 +238,6 @@ def _specs(data: list[str] | None) -> tuple[str, ...]:
 
 def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f} %"
-
-
-def _share(share: Share) -> str:
-    return f"{_percent(share.value)} ({_percent(share.low)} to {_percent(share.high)}, n = {share.n})"
 
 
 def main() -> None:

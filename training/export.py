@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 import msgspec
-from convert.command import QuantizeArguments, run_quantize
 
+from convert.command import QuantizeArguments, run_quantize
 from edge.contract.manifest import DataSetUse, TrainedFrom
 from edge.errors import UsageError
 from training.datasets import DatasetSpec

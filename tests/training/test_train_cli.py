@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -65,18 +64,3 @@ def test_the_recipes_are_listed_with_what_was_published() -> None:
     assert done.returncode == 0
     row = next(line for line in done.stdout.splitlines() if "cnn_512 " in line)
     assert "65.34 %" in row
-
-
-def test_data_are_audited_and_a_run_is_evaluated_from_the_command_line(tmp_path: Path) -> None:
-    recipe, faces = tmp_path / "tiny.toml", write_faces(tmp_path)
-    recipe.write_text(dump_recipe(make_recipe(input={"size_px": 16}, train={"epochs": 1})))
-    audited = mien_train("data", faces, "--out", tmp_path / "audit.html", "--json", tmp_path / "audit.json")
-    assert audited.returncode == 0, audited.stderr
-    assert "84 pictures; 0 identical copies" in audited.stdout
-    assert (tmp_path / "audit.html").stat().st_size > 1000
-    assert mien_train("fit", recipe, "-d", faces, "-o", tmp_path / "run").returncode == 0
-    done = mien_train("evaluate", tmp_path / "run", "--data", faces, "--json", tmp_path / "report.json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["n"] == 14
-    assert f"({100 * report['accuracy']['low']:.2f} %" in done.stdout
