@@ -17,7 +17,7 @@ from training.recipe import Recipe
 
 app = typer.Typer(
     name="mien-train",
-    help="Audit data; train, evaluate, cross-validate, tune, distil and export facial-expression networks.",
+    help="Audit data; train, cross-validate, tune, distil and evaluate facial-expression networks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
