@@ -45,6 +45,8 @@ def test_every_picture_is_judged_once_and_by_a_network_that_did_not_see_it(tmp_p
     assert report.sd == pytest.approx(np.std(report.accuracies, ddof=1))
     assert report.pooled_accuracy == pytest.approx(sum(report.confusion[i][i] for i in range(7)) / 105)
     assert load_kfold(tmp_path / "k") == report
+    for by in ("recall", "precision"):
+        assert (tmp_path / "k" / f"confusion_{by}.png").read_bytes()[:4] == b"\x89PNG"
     counts = Counts()
     assert kfold(recipe, [str(file)], folds=3, out=tmp_path / "k", reporter=counts) == report
     assert counts.epochs == 0, "finished folds are not trained again"
