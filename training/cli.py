@@ -57,6 +57,40 @@ def _root(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.", metavar="RUN")],
+    evaluate_on: Annotated[
+        list[str], typer.Option("--evaluate", help="Labelled faces for the verdict.", metavar="DATA")
+    ],
+    out_folder: Annotated[Path, typer.Option("--out", "-o", help="The bundle's folder.")],
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")],
+    version: Annotated[str, typer.Option(help="Version of the bundle.")],
+    calibrate: Annotated[
+        list[str] | None, typer.Option(help="Labelled faces for the ranges; otherwise the run's own.", metavar="DATA")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Another head than the run's last.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the bundle; otherwise the folder's.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle.")] = False,
+) -> None:
+    """Quantize a run's network and write a bundle, by mien-convert and with its verdict."""
+    from training.export import export_run
+
+    raise typer.Exit(
+        export_run(
+            run,
+            calibrate=tuple(calibrate or ()),
+            evaluate=tuple(evaluate_on),
+            out=out_folder,
+            licence=licence,
+            version=version,
+            target=target,
+            name=name,
+            force=force,
+        )
+    )
+
+
+@app.command()
 def recipes() -> None:
     """List the recipes that come with Mien."""
     from training.recipe import load_recipe, recipe_names

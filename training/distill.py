@@ -12,7 +12,7 @@ import numpy as np
 from edge.contract.scores import softmax
 from edge.errors import ConfigError, DataError
 from training.fit import Teachers, predict_logits
-from training.recipe import Recipe
+from training.recipe import Recipe, Target
 from training.runs import hash_file, model_file
 from training.targets import Floats
 
@@ -33,7 +33,10 @@ def load_keras_model(path: Path) -> Any:
 
 
 def load_teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers:
-    """Teachers whose mean probabilities the recipe's every head is to learn.
+    """Teachers whose mean probabilities the recipe's heads are to learn.
+
+    A teacher that is a run folder teaches each head by its own head for the same target, where it has one; else, and
+    when it is a Keras file, by its one network.
 
     Args:
         paths: run folders or Keras files; logits of the recipe's classes, in their order, on the recipe's input.
@@ -47,22 +50,33 @@ def load_teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers:
         raise ConfigError(recipe.name, "distill", "the recipe has no [distill] table")
     if not paths:
         raise ConfigError(recipe.name, "distill", "no teacher given")
-    models = [load_keras_model(path) for path in paths]
-    classes, heads = len(recipe.data.classes), len(recipe.data.targets)
-    for path, model in zip(paths, models, strict=True):
-        wanted = ((None, *recipe.input.shape), (None, classes))
-        if (tuple(model.input_shape), tuple(model.output_shape)) != wanted:
-            raise ConfigError(
-                recipe.name, "distill", f"teacher {path} maps {model.input_shape} to {model.output_shape}, not {wanted}"
-            )
+    files = [[_teacher_file(path, target) for target in recipe.data.targets] for path in paths]
+    models = {file: _load_fitting(file, recipe) for heads in files for file in heads}
     temperature = recipe.distill.temperature
 
     def teach(inputs: Floats) -> Floats:
-        mean = np.mean(
-            [softmax(predict_logits(model, inputs)[:, 0], temperature=temperature) for model in models], axis=0
-        )
-        taught: Floats = np.repeat(mean[:, None], heads, axis=1).astype(np.float32)
-        return taught
+        scores = {
+            file: softmax(predict_logits(model, inputs)[:, 0], temperature=temperature)
+            for file, model in models.items()
+        }
+        taught: Floats = np.mean([[scores[file] for file in heads] for heads in files], axis=0).swapaxes(0, 1)
+        return taught.astype(np.float32)
 
-    files = [model_file(path) if path.is_dir() else path for path in paths]
-    return Teachers(teach=teach, sha256={f"{i}:{file.name}": hash_file(file) for i, file in enumerate(files)})
+    return Teachers(teach=teach, sha256={f"{i}:{file.name}": hash_file(file) for i, file in enumerate(models)})
+
+
+def _teacher_file(path: Path, target: Target) -> Path:
+    if not path.is_dir():
+        return path
+    own = model_file(path, target)
+    return own if own.is_file() else model_file(path)
+
+
+def _load_fitting(file: Path, recipe: Recipe) -> Any:
+    model = load_keras_model(file)
+    wanted = ((None, *recipe.input.shape), (None, len(recipe.data.classes)))
+    if (tuple(model.input_shape), tuple(model.output_shape)) != wanted:
+        raise ConfigError(
+            recipe.name, "distill", f"teacher {file} maps {model.input_shape} to {model.output_shape}, not {wanted}"
+        )
+    return model

@@ -106,8 +106,8 @@ def fit(
     try:
         accelerators = use_accelerators()
         training, validation = make_arrays(data.train, recipe), make_arrays(data.validation, recipe)
-        if not (validation.labels[:, -1] != NOT_JUDGED).any():
-            raise DataError(data.validation.name, "no validation picture of the recipe's classes")
+        if not (validation.labels != NOT_JUDGED).any(axis=0).all():
+            raise DataError(data.validation.name, "no validation picture that every target of the recipe can judge")
         if recipe.features:
             from training.features import extract
 

@@ -11,12 +11,14 @@ import numpy as np
 from msgspec import Struct
 
 from edge.errors import UsageError
+from training.charts import confusion_chart
 from training.datasets import read_datasets
 from training.distill import load_keras_model
+from training.files import write_file
 from training.fit import Reporter, fit, predict_logits
 from training.holdout import TrainingData, assign_folds, learnable
 from training.recipe import Recipe
-from training.runs import write_json
+from training.runs import CHECKPOINT, RECORD, load_run, write_json
 from training.targets import NOT_JUDGED, make_arrays
 
 SCHEMA = "mien.kfold/1"
@@ -78,7 +80,7 @@ def kfold(
             specs=tuple(specs),
         )
         if not _is_finished(run, recipe):
-            fit(recipe, data, out=run, resume=(run / "checkpoint.npz").is_file(), reporter=reporter)
+            fit(recipe, data, out=run, resume=(run / CHECKPOINT).is_file(), reporter=reporter)
         judged = make_arrays(data.validation, recipe)
         kept = judged.labels[:, -1] != NOT_JUDGED
         truth = judged.labels[kept, -1]
@@ -97,6 +99,8 @@ def kfold(
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
     )
     write_json(out / REPORT, report)
+    for by in ("recall", "precision"):
+        write_file(out / f"confusion_{by}.png", confusion_chart(confusion, report.classes, by=by))
     return report
 
 
@@ -106,8 +110,6 @@ def load_kfold(out: Path) -> KFoldReport:
 
 
 def _is_finished(run: Path, recipe: Recipe) -> bool:
-    from training.runs import RECORD, load_run
-
     if not (run / RECORD).is_file():
         return False
     stored, record = load_run(run)

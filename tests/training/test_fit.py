@@ -197,3 +197,11 @@ def test_the_same_recipe_seed_and_data_give_the_same_run(data: TrainingData, tmp
         fit(two_heads(epochs=1), data, out=tmp_path / name)
     first, second = (load_log(tmp_path / name)[0] for name in ("first", "second"))
     assert (first.loss, first.validation_loss) == (second.loss, second.validation_loss)
+
+
+def test_validation_pictures_that_a_target_cannot_judge_are_one_clear_line(data: TrainingData, tmp_path: Path) -> None:
+    votes = np.zeros((len(data.validation), 10), np.uint8)
+    votes[:, 7] = 10  # everybody saw contempt
+    unjudged = replace(data, validation=replace(data.validation, votes=votes))
+    with pytest.raises(DataError, match="no validation picture that every target of the recipe can judge"):
+        fit(two_heads(), unjudged, out=tmp_path / "run")

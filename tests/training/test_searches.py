@@ -12,12 +12,13 @@ keras = pytest.importorskip("keras", reason="pip install 'mien[training]'")
 import msgspec  # noqa: E402
 from faces import make_recipe, write_faces  # noqa: E402
 
+from edge.contract.scores import softmax  # noqa: E402
 from edge.errors import ConfigError  # noqa: E402
 from training.distill import load_keras_model, load_teachers  # noqa: E402
 from training.fit import SilentReporter, fit, predict_logits  # noqa: E402
 from training.holdout import load_training_data  # noqa: E402
 from training.kfold import kfold, load_kfold  # noqa: E402
-from training.recipe import load_recipe  # noqa: E402
+from training.recipe import Distill, load_recipe  # noqa: E402
 from training.runs import EpochRow, dump_recipe, load_run  # noqa: E402
 from training.tune import BEST, TRIALS, Trial, apply_values, load_space, tune  # noqa: E402
 
@@ -44,6 +45,8 @@ def test_every_picture_is_judged_once_and_by_a_network_that_did_not_see_it(tmp_p
     assert report.sd == pytest.approx(np.std(report.accuracies, ddof=1))
     assert report.pooled_accuracy == pytest.approx(sum(report.confusion[i][i] for i in range(7)) / 105)
     assert load_kfold(tmp_path / "k") == report
+    for by in ("recall", "precision"):
+        assert (tmp_path / "k" / f"confusion_{by}.png").read_bytes()[:4] == b"\x89PNG"
     counts = Counts()
     assert kfold(recipe, [str(file)], folds=3, out=tmp_path / "k", reporter=counts) == report
     assert counts.epochs == 0, "finished folds are not trained again"
@@ -162,3 +165,17 @@ def test_a_run_folder_says_what_it_was_made_of(tmp_path: Path) -> None:
     assert sum(record.counts["train"].values()) + sum(record.counts["validation"].values()) == 70
     assert record.versions["keras"] == keras.__version__
     assert record.parameters["total"] > record.parameters["trainable"] > 0
+
+
+def test_each_head_is_taught_by_the_teachers_head_for_the_same_target(tmp_path: Path) -> None:
+    recipe = make_recipe(input={"size_px": 16}, data={"targets": ["own", "votes"]}, train={"epochs": 1})
+    data = load_training_data([str(write_faces(tmp_path))], recipe)
+    fit(recipe, data, out=tmp_path / "teacher")
+    student = msgspec.structs.replace(recipe, distill=Distill(weight=0.5, temperature=1.0))
+    pixels = data.validation.model_inputs(size_px=16).astype(np.float32)
+    taught = load_teachers([tmp_path / "teacher"], student).teach(pixels)
+    assert taught.shape == (len(pixels), 2, 7)
+    for head, file in enumerate(("model_own.keras", "model.keras")):
+        logits = predict_logits(load_keras_model(tmp_path / "teacher" / file), pixels)[:, 0]
+        np.testing.assert_allclose(taught[:, head], softmax(logits), atol=1e-5)
+    assert (taught[:, 0] != taught[:, 1]).any()

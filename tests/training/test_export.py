@@ -1,0 +1,59 @@
+"""A run becomes a bundle through `convert`, and the manifest says what it was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+pytest.importorskip("keras", reason="pip install 'mien[training]'")
+
+from faces import make_recipe, write_faces
+
+from edge.contract.bundle import load_emotion_bundle
+from edge.contract.labels import LABELS
+from edge.errors import EXIT_CLEAN, EXIT_GATE_FAILED, EXIT_UNDECIDED, UsageError
+from training.export import export_run
+from training.fit import fit
+from training.holdout import load_training_data
+from training.runs import RECORD, load_run
+
+pytestmark = pytest.mark.tensorflow
+
+
+def train(tmp_path: Path) -> tuple[Path, str]:
+    recipe = make_recipe(input={"size_px": 16}, data={"targets": ["own", "votes"]}, train={"epochs": 8, "mixup": 0.0})
+    file = str(write_faces(tmp_path, count=210))
+    fit(recipe, load_training_data([file], recipe), out=tmp_path / "run")
+    return tmp_path / "run", file
+
+
+def test_an_exported_run_is_a_bundle_with_its_origin(tmp_path: Path) -> None:
+    run, file = train(tmp_path)
+    code = export_run(
+        run,
+        evaluate=(f"{file}@split=public_test",),
+        out=tmp_path / "tiny",
+        licence="CC0-1.0",
+        version="1.2.3",
+        target="own",
+        force=True,
+    )
+    assert code in (EXIT_CLEAN, EXIT_GATE_FAILED, EXIT_UNDECIDED)
+    manifest = load_emotion_bundle(tmp_path / "tiny").manifest
+    assert manifest.labels == LABELS
+    assert manifest.version == "1.2.3"
+    assert manifest.trained_from.recipe == "tiny"
+    assert manifest.trained_from.datasets[0].count == sum(load_run(run)[1].counts["train"].values())
+
+
+def test_an_unfinished_run_and_an_unknown_head_are_refused(tmp_path: Path) -> None:
+    run, file = train(tmp_path)
+    arguments = {"evaluate": (file,), "out": tmp_path / "bundle", "licence": "CC0-1.0", "version": "1.0.0"}
+    with pytest.raises(UsageError, match=r"--target smile: .* has own, votes"):
+        export_run(run, target="smile", **arguments)  # type: ignore[arg-type]
+    _, record = load_run(run)
+    (run / RECORD).write_bytes(msgspec.json.encode(msgspec.structs.replace(record, finished=False)))
+    with pytest.raises(UsageError, match="training is not finished"):
+        export_run(run, **arguments)  # type: ignore[arg-type]

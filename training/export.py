@@ -1,0 +1,80 @@
+"""From a finished run to a bundle: `convert` quantizes, judges and writes it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from convert.command import QuantizeArguments, run_quantize
+from edge.contract.manifest import DataSetUse, TrainedFrom
+from edge.errors import UsageError
+from training.datasets import DatasetSpec
+from training.runs import load_run, model_file
+
+
+def export_run(
+    run: Path,
+    *,
+    evaluate: tuple[str, ...],
+    out: Path,
+    licence: str,
+    version: str,
+    calibrate: tuple[str, ...] = (),
+    target: str | None = None,
+    name: str | None = None,
+    force: bool = False,
+) -> int:
+    """Quantizes a run's network into a bundle whose manifest says what it was trained on.
+
+    Args:
+        run: a finished run folder.
+        evaluate: data sets for the verdict.
+        out: the bundle's folder.
+        licence: of the weights.
+        version: of the bundle.
+        calibrate: data sets for the ranges; the training splits of the run's own data where none is given.
+        target: the head to export; the run's last where None.
+        name: of the bundle; the folder's where None.
+        force: replace a bundle.
+
+    Returns:
+        The exit code of ``mien-convert quantize``: 0 passed, 3 failed, 4 undecided.
+
+    Raises:
+        UsageError: for a run that is not finished, or a head that it does not have.
+    """
+    recipe, record = load_run(run)
+    if not record.finished:
+        raise UsageError(f"{run}: training is not finished ({record.epochs} of {recipe.train.epochs} epochs)")
+    if target is not None and target not in recipe.data.targets:
+        raise UsageError(f"--target {target}: {run} has {', '.join(recipe.data.targets)}")
+    *others, _ = recipe.data.targets
+    chosen = next((other for other in others if other == target), None)
+    with tempfile.TemporaryDirectory() as folder:
+        origin = Path(folder) / "trained_from.json"
+        origin.write_bytes(msgspec.json.encode(trained_from(run)))
+        arguments = QuantizeArguments(
+            model=model_file(run, chosen), calibrate=calibrate or _training_data(record.data), evaluate=evaluate,
+            out=out, labels=",".join(recipe.data.classes), crop="square", version=version, licence=licence, name=name,
+            notices=(), notes=recipe.description, trained_from=origin, scheme="int8", io=None, scale=None, mean=None,
+            color=None if recipe.input.colour == "grey" else recipe.input.colour, head="logits", max_drop=1.0,
+            max_class_drop=5.0, repair=False, qat=0, edgetpu=False, calibration_count=512, seed=0, json=None,
+            force=force,
+        )  # fmt: skip
+        return run_quantize(arguments)
+
+
+def trained_from(run: Path) -> TrainedFrom:
+    """The manifest's word on where the weights of a run come from."""
+    recipe, record = load_run(run)
+    count = sum(record.counts["train"].values())
+    names = " + ".join(Path(DatasetSpec.parse(spec).path).stem for spec in record.data)
+    return TrainedFrom(git=record.git or "unknown", recipe=recipe.name, datasets=(DataSetUse(name=names, count=count),))
+
+
+def _training_data(specs: tuple[str, ...]) -> tuple[str, ...]:
+    """The run's data sets, their training splits where no split was asked for."""
+    asked = [(spec, DatasetSpec.parse(spec)) for spec in specs]
+    return tuple(spec if parsed.splits else f"{spec}{',' if '@' in spec else '@'}split=train" for spec, parsed in asked)
