@@ -41,7 +41,13 @@ EXPONENT: Final = FREEDOM + 3.0
 """The t distribution's, doubled, for a centre and a size: three dimensions."""
 BASE_GAIN: Final = 12.0
 """-2 log of the density of new faces, up to a constant; decides how far an unseen face may have moved."""
-MISSED_LOSS: Final = 4.0
+HIDING_S: Final = 0.4
+"""Time constant of the motion and size that a face is believed to have while it is hidden."""
+COVERED_PLACE: Final = 0.15**2
+"""Variance in face sizes by which the box of a face that is being covered is displaced."""
+COVERED_SIZE: Final = 0.1**2
+"""The same of its size's logarithm."""
+MISSED_LOSS: Final = 2.0
 """Twice the log-odds by which a face that was hidden in the last frame is less likely to be the one found now."""
 ABRUPT: Final = 9.0
 """Squared distance in standard deviations beyond which the filter forgets the velocity it believed in."""
@@ -54,7 +60,8 @@ class _Face:
 
     __slots__ = (
         "cx", "cy", "first_ns", "id", "is_confirmed", "is_missed", "kept_ns", "landmarks", "last_ns", "log_size", "p00",
-        "p01", "p11", "q00", "q01", "q11", "score", "shape", "size", "vx", "vy", "was_missed", "xywh", "zoom",
+        "p01", "p11", "q00", "q01", "q11", "score", "shape", "size", "slow_size", "slow_vx", "slow_vy", "vx", "vy",
+        "was_missed", "xywh", "zoom",
     )  # fmt: skip
 
     def __init__(self, id: str, seen: _Observations, column: int, now_ns: int) -> None:
@@ -62,7 +69,8 @@ class _Face:
         self.first_ns = now_ns
         self.is_confirmed = self.was_missed = False
         self.cx, self.cy, self.log_size = seen.cx[column], seen.cy[column], seen.log_size[column]
-        self.vx = self.vy = self.zoom = 0.0
+        self.vx = self.vy = self.zoom = self.slow_vx = self.slow_vy = 0.0
+        self.slow_size = self.log_size
         self.p00, self.p01, self.p11 = PLACE_NOISE, 0.0, SPEED_SPREAD**2
         self.q00, self.q01, self.q11 = SIZE_NOISE, 0.0, ZOOM_SPREAD**2
         self.take_over(seen, column, now_ns)
@@ -76,6 +84,14 @@ class _Face:
         self.score = seen.scores[column]
         self.last_ns = self.kept_ns = now_ns
         self.is_missed = False
+
+    def hide(self) -> None:
+        """Goes on with the motion and the size from before the face was covered, which moves and shrinks its box."""
+        self.vx, self.vy, self.zoom = self.slow_vx, self.slow_vy, 0.0
+        self.log_size = self.slow_size
+        self.size = exp(self.log_size)
+        self.p00 += COVERED_PLACE
+        self.q00 += COVERED_SIZE
 
 
 class KalmanTracker:
@@ -116,6 +132,8 @@ class KalmanTracker:
             self._observe(self._faces[row], seen, column, timestamp_ns)
         kept: list[_Face] = []
         for face in self._faces:
+            if face.is_missed and not face.was_missed:
+                face.hide()
             (gone if face.is_missed and self._is_over(face, timestamp_ns, frame_wh) else kept).append(face)
         self._faces = kept
         for column, is_taken in enumerate(taken):
@@ -186,6 +204,10 @@ class KalmanTracker:
         face.q11 -= k1 * face.q01
         face.q01 *= 1.0 - k0
         face.q00 *= 1.0 - k0
+        slow = -expm1((face.last_ns - now_ns) * 1e-9 / HIDING_S)
+        face.slow_vx += slow * (face.vx - face.slow_vx)
+        face.slow_vy += slow * (face.vy - face.slow_vy)
+        face.slow_size += slow * (face.log_size - face.slow_size)
         face.take_over(seen, column, now_ns)
         face.is_confirmed = face.is_confirmed or now_ns - face.first_ns >= self._confirm_ns
 
