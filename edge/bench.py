@@ -67,7 +67,8 @@ def run_bench(
     Raises:
         SourceError: the video cannot be read.
     """
-    config = make_config(overrides={"camera.source": source or "demo", "publish.sinks": "[]", **overrides})
+    settings = {"camera.source": source or "demo", "detect.schedule": "every_frame", **overrides}
+    config = make_config(overrides=settings)
     frames = _read_frames(config)
     assembly = assemble(config, frame_wh=frames[0].size_wh, seed=0)
     timings = _measure(assembly, config, frames, loops=loops, err=err)

@@ -41,7 +41,7 @@ class CameraConfig(Section, frozen=True):
         str,
         Meta(
             description="camera number or /dev path (stable: /dev/v4l/by-id/…), rtsp:// or http:// address, "
-            "picamera2:N, gstreamer:PIPELINE, a video file, a folder of pictures, or synthetic"
+            "picamera2:N, gstreamer:PIPELINE, a video file, a folder of pictures, synthetic, or demo"
         ),
     ] = "0"
     name: Annotated[TopicLevel, Meta(description="last level of the base topic")] = "camera"

@@ -88,3 +88,7 @@ def _allowed(schema: dict[str, Any]) -> str:
     return {"boolean": "true · false", "string": "text", "array": "list", "object": "table", "integer": "number"}.get(
         next(iter(kinds), ""), "number"
     )
+
+
+if __name__ == "__main__":
+    print(make_table(), end="")

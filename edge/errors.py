@@ -40,7 +40,8 @@ class ConfigError(MienError, ValueError):
 
     def __init__(self, file: str | Path, key: str, problem: str) -> None:
         self.file, self.key, self.problem = str(file), key, problem
-        super().__init__(": ".join(part for part in (self.file, key, problem) if part))
+        shown = key if key.isprintable() else repr(key)
+        super().__init__(": ".join(part for part in (self.file, shown, problem) if part))
 
 
 class BundleError(MienError, ValueError):

@@ -22,6 +22,7 @@ MISTAKES = [
     ({"device": "two words"}, "mien.toml: device: 'two words'"),
     ({"publish": {"sinks": "mqtt"}}, "mien.toml: publish.sinks: 'mqtt'"),
     ({"camera": 3}, "mien.toml: camera: 3: expected `object`"),
+    ({"\n": 1}, "mien.toml: '\\n': unknown key; there are device, camera,"),
     ({"detect": {"schedule": "sometimes"}}, "mien.toml: detect.schedule: 'sometimes'"),
 ]
 

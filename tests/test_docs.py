@@ -1,0 +1,51 @@
+"""The README says what is: every key, command, topic and exit code stands in it as the code has it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from edge import errors
+from edge.cli import app
+from edge.config_reference import make_table
+from edge.publish.payloads import SCHEMAS
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_configuration_keys_is_the_one_that_the_types_give() -> None:
+    assert make_table() in README, "run: python -m edge.config_reference, and put the table into README.md"
+
+
+def test_every_command_is_documented() -> None:
+    names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    names += [
+        f"{group.name} {command.name}"
+        for group in app.registered_groups
+        if group.typer_instance
+        for command in group.typer_instance.registered_commands
+    ]
+    for name in names:
+        assert re.search(rf"`mien {name.split()[0]}\b[^`]*{name.split()[-1]}", README), name
+
+
+@pytest.mark.parametrize("name", [*SCHEMAS, "availability", "camera", "count", "emotion"])
+def test_every_topic_is_documented(name: str) -> None:
+    assert f"`…/{name}`" in README
+
+
+def test_every_exit_code_of_the_device_is_documented() -> None:
+    codes = (errors.EXIT_CLEAN, errors.EXIT_RUNTIME, errors.EXIT_USAGE, errors.EXIT_CONFIG)
+    assert all(re.search(rf"\b{code} ", README) for code in codes)
+
+
+def test_no_placeholder_is_left() -> None:
+    assert "<!--" not in README
+
+
+def test_every_local_file_that_is_named_exists() -> None:
+    for path in re.findall(r"`((?:edge|convert|training|systemd|tests)/[\w./-]+)`", README):
+        assert (ROOT / path).exists(), path
