@@ -30,6 +30,7 @@ from convert.arguments import (
     read_origin,
 )
 from convert.bundle import CARD_FILE, EDGETPU_FILE, REPORT_FILE, check_free, describe_model, write_synced
+from convert.calibrate import CalibrationSet
 from convert.edgetpu import INSTALL, EdgeTpuMapping, compile_for_edgetpu, map_to_edgetpu
 from convert.graph import Graph, count_macs
 from convert.inspect import Inspection, count_ops, inspect_model, int8_macs_share
@@ -53,8 +54,8 @@ from convert.report import (
 from convert.verify import Comparison, Limits, QuantizedModel, Run, compare, make_evaluation_set
 from edge.contract.bundle import Bundle, find_bundle, load_emotion_bundle
 from edge.contract.manifest import EmotionManifest
-from edge.errors import ConversionError
-from training.datasets import read_datasets
+from edge.errors import ConversionError, InferenceError
+from training.datasets import Dataset, read_datasets
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,13 +234,7 @@ def _quantize(arguments: QuantizeArguments, progress: Progress) -> tuple[Report,
     )
     check_request(model, request)
     calibration = draw(model, request, calibration_data)
-    candidate, run = judge_model(model, request, calibration=calibration, evaluation=evaluation_data, note=progress)
-    steps: tuple[RepairStep, ...] = ()
-    if arguments.repair and candidate.comparison.status != "passed" and arguments.scheme == "int8":
-        quantized, steps = repair(model, request, calibration=calibration, evaluation=evaluation_data, note=progress)
-        candidate, run = judge_quantized(
-            model, request, quantized, calibration=calibration, evaluation=evaluation_data, note=progress
-        )
+    candidate, run, steps = _judge(arguments, model, request, calibration, evaluation_data, progress)
     compiled = compile_for_edgetpu(candidate.bundle.model) if arguments.edgetpu else None
     if compiled is not None:
         manifest = msgspec.structs.replace(
@@ -255,6 +250,30 @@ def _quantize(arguments: QuantizeArguments, progress: Progress) -> tuple[Report,
         edgetpu=map_to_edgetpu(Graph(candidate.bundle.model)) if arguments.edgetpu else None,
     )  # fmt: skip
     return report, candidate, run, compiled
+
+
+def _judge(
+    arguments: QuantizeArguments,
+    model: FloatModel,
+    request: Request,
+    calibration: CalibrationSet,
+    evaluation: Dataset,
+    progress: Progress,
+) -> tuple[Candidate, Run, tuple[RepairStep, ...]]:
+    """The plain quantized model, or what a repair makes of it."""
+    repairs = arguments.repair and arguments.scheme == "int8"
+    try:
+        candidate, run = judge_model(model, request, calibration=calibration, evaluation=evaluation, note=progress)
+        if not repairs or candidate.comparison.status == "passed":
+            return candidate, run, ()
+    except InferenceError:
+        if not repairs:
+            raise
+    quantized, steps = repair(model, request, calibration=calibration, evaluation=evaluation, note=progress)
+    candidate, run = judge_quantized(
+        model, request, quantized, calibration=calibration, evaluation=evaluation, note=progress
+    )
+    return candidate, run, steps
 
 
 def hash_model(path: Path) -> str:

@@ -77,7 +77,8 @@ class Graph:
         self._subgraph = self.model.subgraphs[0]
 
     def encode(self) -> bytes:
-        """The file's bytes."""
+        """The file's bytes, without buffers that nothing refers to any more."""
+        self._drop_unused_buffers()
         builder = flatbuffers.Builder(1 << 20)
         builder.Finish(self.model.Pack(builder), file_identifier=FILE_IDENTIFIER)
         return bytes(builder.Output())
@@ -258,6 +259,24 @@ class Graph:
         options, kind = schema.DequantizeOptionsT(), schema.BuiltinOptions.DequantizeOptions
         self._subgraph.operators.insert(0, self._make_op("DEQUANTIZE", [stored], [index], options, kind))
 
+    def take_uint8(self) -> None:
+        """Puts a QUANTIZE at both ends of an int8 graph, so that it takes and gives uint8: the int8 values plus 128."""
+        (source,), (output,) = self.inputs, self.outputs
+        ends = []
+        for index in (source, output):
+            twin = self._add_tensor(f"{self.name(index)}_uint8", self.shape(index))
+            tensor, parameters = self.tensor(twin), schema.QuantizationParametersT()
+            scales, zero_points = self.quantization(index)
+            parameters.scale, parameters.zeroPoint = scales, [zero_points[0] + 128]
+            tensor.type, tensor.quantization = schema.TensorType.UINT8, parameters
+            ends.append(twin)
+        options, kind = schema.QuantizeOptionsT(), schema.BuiltinOptions.QuantizeOptions
+        first = self._make_op("QUANTIZE", [ends[0]], [source], options, kind)
+        last = self._make_op("QUANTIZE", [output], [ends[1]], options, kind)
+        self._subgraph.operators = [first, *self._subgraph.operators, last]
+        self._subgraph.inputs, self._subgraph.outputs = [ends[0]], [ends[1]]
+        self._drop_signatures()
+
     def _drop_signatures(self) -> None:
         """Signatures name tensors by index and go stale with any change of inputs or outputs."""
         self.model.signatureDefs = None
@@ -287,6 +306,16 @@ class Graph:
         operator.opcodeIndex, operator.inputs, operator.outputs = found, inputs, outputs
         operator.builtinOptions, operator.builtinOptionsType = options, kind
         return operator
+
+    def _drop_unused_buffers(self) -> None:
+        """Buffer 0 is the schema's empty one and stays."""
+        holders = [tensor for subgraph in self.model.subgraphs for tensor in subgraph.tensors]
+        holders += self.model.metadata or []
+        used = sorted({0, *(holder.buffer for holder in holders)})
+        position = {old: new for new, old in enumerate(used)}
+        self.model.buffers = [self.model.buffers[old] for old in used]
+        for holder in holders:
+            holder.buffer = position[holder.buffer]
 
     def _drop_unused_codes(self) -> None:
         """The calibrator refuses a file that declares an operator which it does not use."""

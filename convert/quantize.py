@@ -28,12 +28,14 @@ SCHEMES: Final[dict[str, tuple[str, ...]]] = {
 """Scheme -> kinds of input and output that it can have, the default first.
 
 ``int8``: weights int8 per output channel, activations int8, XNNPACK takes the whole graph. Input ``int8`` has scale 1
-and zero point -128, ``uint8`` scale 1 and zero point 0 (one QUANTIZE more), ``float32`` takes pixels 0..255 (QUANTIZE
-and DEQUANTIZE lie inside the graph). ``int16x8``: int16 activations; XNNPACK takes none of it, TFLite's own slow
-kernels run. ``float16``: weights stored as float16 and widened when the model is loaded; half the bytes, float speed.
-``dynamic``: weights int8, activations float32 quantized at run time; tflite-runtime 2.14 does not load it. Those three
-take float32 pixels 0..255 and put out float32 logits.
+and zero point -128, ``uint8`` scale 1 and zero point 0 (a QUANTIZE more at both ends), ``float32`` takes pixels 0..255
+(QUANTIZE and DEQUANTIZE lie inside the graph). ``int16x8``: int16 activations; XNNPACK takes none of it, TFLite's own
+slow kernels run. ``float16``: weights stored as float16 and widened when the model is loaded; half the bytes, float
+speed. ``dynamic``: weights int8, activations float32 quantized at run time; tflite-runtime 2.14 does not load it. The
+last three take float32 pixels 0..255 and put out float32 logits.
 """
+PINNED: Final = ([1.0], [-128])
+"""Scale and zero point of an int8 input: a pixel less 128."""
 RECIPE: Final = "ptq/1"
 
 
@@ -99,23 +101,24 @@ def quantize_int8(calibrated: bytes, *, io: Io = "int8", float_nodes: Sequence[s
     tf = import_tensorflow()
     from tensorflow.lite.python.convert import mlir_quantize
     from tensorflow.lite.python.convert_phase import ConverterError
-    from tensorflow.lite.python.util import modify_model_io_type
 
-    kind = tf.float32 if io == "uint8" else tf.dtypes.as_dtype(io)
+    kind = tf.float32 if io == "float32" else tf.int8
     try:
         with quiet_native_log():
             model = mlir_quantize(
                 calibrated,
-                fully_quantize=not float_nodes,
+                fully_quantize=not float_nodes and io != "float32",
                 input_data_type=kind,
                 output_data_type=kind,
                 denylisted_nodes=set(float_nodes) or None,
             )
-            if io == "uint8":
-                model = modify_model_io_type(model, tf.uint8, tf.uint8)
     except (ValueError, RuntimeError, ConverterError) as error:
         raise ConversionError(f"TFLite's quantizer breaks off: {' '.join(str(error).split())[:200]}") from None
     _check_pinned(bytes(model), io)
+    if io == "uint8":
+        graph = Graph(bytes(model))
+        graph.take_uint8()
+        return graph.encode()
     return bytes(model)
 
 
@@ -123,10 +126,9 @@ def _check_pinned(model: bytes, io: Io) -> None:
     if io == "float32":
         return
     graph = Graph(model)
-    pinned = ([1.0], [-128 if io == "int8" else 0])
     found = graph.quantization(graph.inputs[0])
-    if graph.dtype(graph.inputs[0]) != io or found != pinned:
-        raise ConversionError(f"the input became {graph.dtype(graph.inputs[0])} {found}; {io} {pinned} is demanded")
+    if graph.dtype(graph.inputs[0]) != "int8" or found != PINNED:
+        raise ConversionError(f"the input became {graph.dtype(graph.inputs[0])} {found}; int8 {PINNED} is demanded")
 
 
 def _quantize_int16x8(tflite: bytes, pixels: Pixels) -> bytes:

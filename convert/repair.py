@@ -10,6 +10,7 @@ Candidates are made and ranked on the calibration pictures; the gate judges them
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from convert.load import FloatModel, Pixels
 from convert.produce import Candidate, Note, Request, judge_quantized
 from convert.quantize import RECIPE, Quantized, quantize_int8
 from edge.contract.scores import dequantize, softmax
+from edge.errors import ConversionError, InferenceError
 from edge.infer.litert import import_runtime, quiet_native_log
 from edge.records import Floats
 from training.datasets import Dataset
@@ -37,6 +39,8 @@ RANGE_PICTURES: Final = 64
 RANKING_PICTURES: Final = 48
 SHRINKS: Final = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
 """Shares of a range that are tried."""
+HOPELESS_POINTS: Final = 5.0
+"""A candidate that loses so much more than is allowed on the calibration pictures is not sent through the gate."""
 _MIN_CHANGE: Final = 0.98
 """A narrower range is taken only when it lowers the error below this share of the old one's."""
 
@@ -85,7 +89,7 @@ def repair(
     """Looks for the cheapest form that passes the gate.
 
     Measures that keep everything in int8 are tried first, each on top of what helped before on the calibration
-    pictures; then layers go to float, worst first, their number doubling and then halving back.
+    pictures; then operators go to float, worst first.
 
     Args:
         model: the float model.
@@ -98,11 +102,12 @@ def repair(
         The chosen candidate (the best one when none passes), and all that were judged in the order of trial.
     """
     bench = _Bench(model, request, calibration, evaluation, note)
-    best = bench.try_variant(_Variant("plain int8", calibrate(model.tflite, calibration.pixels)))
+    plain = _Variant("plain int8", calibrate(model.tflite, calibration.pixels))
+    bench.judge(plain)
     if not bench.passed:
-        best = _try_integer_measures(bench, best)
+        _try_integer_measures(bench, plain)
     if not bench.passed:
-        _keep_layers_in_float(bench, best)
+        _keep_layers_in_float(bench, plain)
     return bench.choose()
 
 
@@ -118,79 +123,112 @@ class _Bench:
         self.pixels = calibration.pixels
         self.reference = run_logits(model.tflite, self.pixels)
         self.passed = False
+        self._right = float((self.reference.argmax(1) == calibration.labels).mean())
         self._tried: list[tuple[RepairStep, Quantized]] = []
 
     def damage(self, variant: _Variant) -> float:
-        """Mean Kullback-Leibler divergence of the scores from the float model's, on calibration pictures."""
-        quantized = quantize_int8(variant.calibrated, io=self.request.io, float_nodes=variant.float_nodes)
-        return divergence(self.reference, run_logits(quantized, self.pixels))
+        """Mean Kullback-Leibler divergence of the scores from the float model's, on calibration pictures.
 
-    def try_variant(self, variant: _Variant) -> _Variant:
-        """Sends a variant through the gate."""
+        Infinite for a graph that the interpreter refuses: XNNPACK does where scales lie too far apart.
+        """
+        try:
+            return divergence(self.reference, self._logits(variant))
+        except ConversionError:
+            return math.inf
+
+    def is_hopeless(self, variant: _Variant) -> bool:
+        """Whether the calibration pictures alone show that the gate need not be asked: saves its time."""
+        try:
+            right = float((self._logits(variant).argmax(1) == self.calibration.labels).mean())
+        except ConversionError:
+            return True
+        return 100 * (self._right - right) > self.request.limits.max_drop + HOPELESS_POINTS
+
+    def _logits(self, variant: _Variant) -> Floats:
+        quantized = quantize_int8(variant.calibrated, io=self.request.io, float_nodes=variant.float_nodes)
+        return run_logits(quantized, self.pixels)
+
+    def judge(self, variant: _Variant) -> bool:
+        """Sends a variant through the gate and remembers it; whether it passed."""
+        self.note(f"repair: {variant.name}")
         model = quantize_int8(variant.calibrated, io=self.request.io, float_nodes=variant.float_nodes)
         quantized = Quantized(model, f"{RECIPE}: int8 per channel, {variant.name}")
-        self.note(f"repair: {variant.name}")
-        candidate, _ = judge_quantized(
-            self.model, self.request, quantized, calibration=self.calibration, evaluation=self._evaluation, note=_silent
-        )
-        self._tried.append((_describe(variant.name, candidate), quantized))
-        self.passed = self.passed or candidate.comparison.status == "passed"
-        return variant
+        try:
+            candidate, _ = judge_quantized(
+                self.model, self.request, quantized, calibration=self.calibration, evaluation=self._evaluation,
+                note=_silent,
+            )  # fmt: skip
+        except InferenceError as error:
+            self.note(f"repair: {variant.name}: {error}")
+            return False
+        step = _describe(variant.name, candidate)
+        self._tried.append((step, quantized))
+        self.passed = self.passed or step.status == "passed"
+        return step.status == "passed"
 
     def choose(self) -> tuple[Quantized, tuple[RepairStep, ...]]:
-        """The fastest that passed; without one the most accurate."""
+        """The fastest that passed; without one the most accurate.
+
+        Raises:
+            ConversionError: no candidate ran at all.
+        """
+        if not self._tried:
+            raise ConversionError(f"{self.model.path}: the interpreter refuses every candidate of the repair")
         passed = [row for row in self._tried if row[0].status == "passed"]
         best = min(passed, key=lambda row: row[0].p50_ms) if passed else max(self._tried, key=lambda r: r[0].accuracy)
         steps = tuple(replace(step, chosen=step is best[0]) for step, _ in self._tried)
         return best[1], steps
 
 
-def _try_integer_measures(bench: _Bench, plain: _Variant) -> _Variant:
-    """Ranges, equalization and bias correction; a measure stays when it lowers the damage on calibration pictures."""
+def _try_integer_measures(bench: _Bench, plain: _Variant) -> None:
+    """Equalization, ranges and bias correction; each stays when it lowers the damage on calibration pictures."""
     best, lowest = plain, bench.damage(plain)
     names: list[str] = []
-    measures: tuple[tuple[str, Callable[[_Variant], bytes]], ...] = (
-        ("equalized layers", lambda at: calibrate(equalize(at.calibrated)[0], bench.pixels)),
-        ("narrower ranges", lambda at: narrow_ranges(at.calibrated, bench.pixels)),
-        ("corrected biases", lambda at: correct_biases(at.calibrated, bench.pixels)),
+    measures: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
+        ("equalized layers", lambda graph: calibrate(equalize(graph)[0], bench.pixels)),
+        ("narrower ranges", lambda graph: narrow_ranges(graph, bench.pixels)),
+        ("corrected biases", lambda graph: correct_biases(graph, bench.pixels)),
     )
     for name, measure in measures:
-        variant = _Variant(", ".join([*names, name]), measure(best))
+        variant = _Variant(", ".join([*names, name]), measure(best.calibrated))
         damage = bench.damage(variant)
         if damage >= lowest * _MIN_CHANGE:
             bench.note(f"repair: {name} do not help ({damage:.4f} against {lowest:.4f} nats)")
             continue
         best, lowest = variant, damage
         names.append(name)
-        bench.try_variant(variant)
-        if bench.passed:
-            break
-    return best
+        if not bench.is_hopeless(variant) and bench.judge(variant):
+            return
 
 
-def _keep_layers_in_float(bench: _Bench, start: _Variant) -> None:
-    ranked = rank_layers(start.calibrated, bench.pixels, note=bench.note)
-    prefix = "" if start.name == "plain int8" else f"{start.name}, "
+def _keep_layers_in_float(bench: _Bench, plain: _Variant) -> None:
+    """Operators go to float, worst first; their number doubles until the gate passes and then halves back.
+
+    Narrower ranges can be worth nothing alone and much once the worst operator is gone, so both forms are ranked by
+    their damage at every number. Bias correction is left out: made for a broken network, it breaks a mended one.
+    """
+    equalized = calibrate(equalize(plain.calibrated)[0], bench.pixels)
+    bases = (("", plain.calibrated), ("equalized layers, narrower ranges, ", narrow_ranges(equalized, bench.pixels)))
+    ranked = [name for name, _ in rank_layers(bases[1][1], bench.pixels, note=bench.note)]
 
     def variant(count: int) -> _Variant:
-        names = tuple(name for name, _ in ranked[:count])
-        return _Variant(f"{prefix}{count} of {len(ranked)} operators in float", start.calibrated, names)
+        title = f"{count} of {len(ranked)} operators in float"
+        forms = [_Variant(f"{base}{title}", graph, tuple(ranked[:count])) for base, graph in bases]
+        return min(forms, key=bench.damage)
+
+    def passes(count: int) -> bool:
+        chosen = variant(count)
+        return not bench.is_hopeless(chosen) and bench.judge(chosen)
 
     count, failed = 1, 0
-    while count < len(ranked):
-        bench.try_variant(variant(count))
-        if bench.passed:
-            break
+    while not passes(count):
+        if count == len(ranked):
+            return
         count, failed = min(2 * count, len(ranked)), count
     low, high = failed + 1, count
-    while bench.passed and low < high:
+    while low < high:
         middle = (low + high) // 2
-        before = len(bench._tried)
-        bench.try_variant(variant(middle))
-        if bench._tried[before][0].status == "passed":
-            high = middle
-        else:
-            low = middle + 1
+        low, high = (low, middle) if passes(middle) else (middle + 1, high)
 
 
 def rank_layers(calibrated: bytes, pixels: Pixels, *, note: Note) -> list[tuple[str, float]]:
@@ -276,10 +314,17 @@ def divergence(reference: Floats, measured: Floats) -> float:
 
 
 def run_logits(model: bytes, pixels: Pixels) -> Floats:
-    """(n, classes) float32 logits of a float or quantized graph."""
-    with quiet_native_log():
-        interpreter = import_runtime().Interpreter(model_content=model, num_threads=2)
-        interpreter.allocate_tensors()
+    """(n, classes) float32 logits of a float or quantized graph.
+
+    Raises:
+        ConversionError: the interpreter refuses the graph.
+    """
+    try:
+        with quiet_native_log():
+            interpreter = import_runtime().Interpreter(model_content=model, num_threads=2)
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise ConversionError(f"the interpreter refuses the graph: {' '.join(str(error).split())}") from None
     source, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     rows: list[npt.NDArray[Any]] = []
     for picture in pixels:

@@ -1,0 +1,182 @@
+"""Every bad input: one clear line, the documented exit code, no half bundle left behind."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from workshop import LABELS, Outcome, Workshop
+
+pytestmark = pytest.mark.tensorflow
+tf = pytest.importorskip("tensorflow", reason="needs the convert extra: pip install 'mien[convert]'")
+
+from small_networks import SIZE_PX, make_network, save_faces  # noqa: E402
+
+Run = Callable[..., Outcome]
+
+
+def replaced(arguments: list[str], flag: str, value: str | None) -> list[str]:
+    """The command line with another value of a flag, or without it."""
+    at = arguments.index(flag)
+    return arguments[:at] + ([flag, value] if value is not None else []) + arguments[at + 2 :]
+
+
+def assert_refused(said: Outcome, code: int, *parts: str, out: Path) -> None:
+    errors = [line for line in said.err.splitlines() if line.startswith("mien-convert: error: ")]
+    assert said.code == code, said.err
+    assert len(errors) == 1
+    assert "Traceback" not in said.err
+    for part in parts:
+        assert part in errors[0]
+    assert not out.exists()
+    assert not [path for path in out.parent.iterdir() if path.name.startswith(f".{out.name}")]
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--labels", None, "--labels is missing"),
+        ("--labels", "angry,happy,angry", "angry stands twice"),
+        ("--labels", "/no/such/labels.txt", "--labels: /no/such/labels.txt"),
+        ("--crop", None, "--crop is missing"),
+        ("--crop", "round", "none, square[:MARGIN] or a JSON file"),
+        ("--crop", "square:nine", "--crop: 'nine' is not a number"),
+        ("--crop", "square:9", "--crop: 9 is not above 0 and up to 4"),
+        ("--version", None, "--version is missing"),
+        ("--version", "new", "--version: 'new' is not three numbers"),
+        ("--licence", None, "--licence is missing"),
+    ],
+)
+def test_what_the_manifest_demands_and_is_not_said_names_its_flag(
+    workshop: Workshop, mien_convert: Run, tmp_path: Path, flag: str, value: str | None, message: str
+) -> None:
+    out = tmp_path / "out"
+    assert_refused(mien_convert(*replaced(workshop.arguments(out), flag, value)), 2, message, out=out)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (("--scheme", "int4"), "--scheme: 'int4' is not one of int8, int16x8, float16, dynamic"),
+        (("--scheme", "float16", "--io", "int8"), "--io: 'int8' is not one of float32, which --scheme float16"),
+        (("--mean", "127"), "--mean without --scale"),
+        (("--scale", "one"), "--scale: 'one' is not a number"),
+        (("--scale", "1/0"), "--scale: '1/0' is not a number"),
+        (("--color", "rgb"), "--color: rgb, but the model takes one channel"),
+        (("--head", "tail"), "--head: 'tail' is not one of auto, logits, softmax"),
+        (("--name", "My Model"), "--name: 'My Model'"),
+    ],
+)
+def test_options_that_contradict_are_usage_errors(
+    workshop: Workshop, mien_convert: Run, tmp_path: Path, extra: tuple[str, ...], message: str
+) -> None:
+    out = tmp_path / "out"
+    assert_refused(mien_convert(*workshop.arguments(out), *extra), 2, message, out=out)
+
+
+def test_a_missing_model_and_a_file_that_is_none(workshop: Workshop, mien_convert: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = workshop.arguments(out, model=tmp_path / "nothing.keras")
+    assert_refused(mien_convert(*arguments), 78, "nothing.keras: no such file", out=out)
+    for name in ("noise.keras", "noise.h5", "noise.tflite", "noise.onnx", "noise.txt"):
+        (tmp_path / name).write_bytes(np.random.default_rng(1).bytes(4000))
+        assert_refused(mien_convert(*workshop.arguments(out, model=tmp_path / name)), 78, name, out=out)
+    (tmp_path / "folder").mkdir()
+    arguments = workshop.arguments(out, model=tmp_path / "folder")
+    assert_refused(mien_convert(*arguments), 78, "a folder without saved_model.pb", out=out)
+
+
+def test_a_truncated_or_garbled_tflite_never_crashes_this_process(
+    workshop: Workshop, mien_convert: Run, small_bundle: Path, tmp_path: Path
+) -> None:
+    whole = (small_bundle / "model.tflite").read_bytes()
+    garbled = bytearray(whole)
+    for at in np.random.default_rng(2).integers(8, len(whole), 400):
+        garbled[at] ^= 0xFF
+    damaged = {"empty": b"", "head": whole[:16], "half": whole[: len(whole) // 2], "garbled": bytes(garbled)}
+    for name, content in damaged.items():
+        (tmp_path / f"{name}.tflite").write_bytes(content)
+        said = mien_convert("inspect", tmp_path / f"{name}.tflite")
+        assert said.code == 78, (name, said.err)
+        assert f"{name}.tflite" in said.err
+
+
+def test_a_quantized_tflite_is_not_quantized_again(
+    workshop: Workshop, mien_convert: Run, small_bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = workshop.arguments(out, model=small_bundle / "model.tflite")
+    assert_refused(mien_convert(*arguments), 78, "int8; the float model is needed", out=out)
+
+
+def test_models_of_another_form_are_refused(workshop: Workshop, mien_convert: Run, tmp_path: Path) -> None:
+    import keras
+
+    def refuse(model: object, *parts: str) -> None:
+        out, path = tmp_path / "out", tmp_path / "other.keras"
+        model.save(path)  # type: ignore[attr-defined]
+        assert_refused(mien_convert(*workshop.arguments(out, model=path), "--scale", "1"), 78, *parts, out=out)
+
+    first, second = keras.Input((SIZE_PX, SIZE_PX, 1)), keras.Input((SIZE_PX, SIZE_PX, 1))
+    rows = keras.layers.Dense(7)(keras.layers.Flatten()(keras.layers.Add()([first, second])))
+    refuse(keras.Model([first, second], rows), "2 inputs and 1 outputs")
+    wide = keras.Input((SIZE_PX, 2 * SIZE_PX, 1))
+    refuse(keras.Model(wide, keras.layers.Dense(7)(keras.layers.Flatten()(wide))), "a face crop is square")
+    refuse(keras.Model(first, keras.layers.Conv2D(7, 3)(first)), "wanted (1, classes)")
+    vector = keras.Input((64,))
+    refuse(keras.Model(vector, keras.layers.Dense(7)(vector)), "wanted (batch, height, width, 1 or 3)")
+
+
+def test_labels_that_do_not_match_the_outputs(workshop: Workshop, mien_convert: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = replaced(workshop.arguments(out), "--labels", LABELS + ",contempt")
+    assert_refused(mien_convert(*arguments), 78, "8 labels", "but 7 outputs", out=out)
+
+
+def test_nan_in_the_weights_is_found_before_anything_is_quantized(
+    workshop: Workshop, mien_convert: Run, tmp_path: Path
+) -> None:
+    network = make_network()
+    kernel, bias = network.get_layer("second").get_weights()
+    kernel[1, 1, 2, 3] = np.nan
+    network.get_layer("second").set_weights([kernel, bias])
+    network.save(tmp_path / "nan.keras")
+    out = tmp_path / "out"
+    said = mien_convert(*workshop.arguments(out, model=tmp_path / "nan.keras"))
+    assert_refused(said, 78, "1 of 1152 weights are NaN or infinite", out=out)
+
+
+def test_data_that_cannot_calibrate(workshop: Workshop, mien_convert: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = workshop.arguments(out)
+    save_faces(tmp_path / "no_fear.npz", 140, seed=61, without="fear")
+    said = mien_convert(*replaced(arguments, "--calibrate", str(tmp_path / "no_fear.npz")))
+    assert_refused(said, 78, "no picture of fear", out=out)
+    said = mien_convert(*replaced(arguments, "--calibrate", str(tmp_path / "nowhere")))
+    assert_refused(said, 78, "nowhere: no such file or folder", out=out)
+    (tmp_path / "empty" / "happy").mkdir(parents=True)
+    assert_refused(mien_convert(*replaced(arguments, "--calibrate", str(tmp_path / "empty"))), 78, "empty", out=out)
+    (tmp_path / "words" / "happy").mkdir(parents=True)
+    (tmp_path / "words" / "happy" / "one.png").write_text("not a picture")
+    assert_refused(mien_convert(*replaced(arguments, "--calibrate", str(tmp_path / "words"))), 78, "one.png", out=out)
+    np.savez(tmp_path / "unlabelled.npz", images=np.zeros((4, 24, 24), np.uint8))
+    said = mien_convert(*replaced(arguments, "--evaluate", str(tmp_path / "unlabelled.npz")))
+    assert_refused(said, 78, "labels", out=out)
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    workshop: Workshop, mien_convert: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from convert import bundle
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == "golden.npz":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        path.write_bytes(data)
+
+    monkeypatch.setattr(bundle, "write_synced", full)
+    out = tmp_path / "out"
+    assert_refused(mien_convert(*workshop.arguments(out)), 1, "no space left", "nothing was written", out=out)

@@ -1,0 +1,215 @@
+"""Models from elsewhere: other files, colours, sizes, heads and labels, with no code written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from workshop import LABELS, Outcome, Workshop
+
+pytestmark = pytest.mark.tensorflow
+tf = pytest.importorskip("tensorflow", reason="needs the convert extra: pip install 'mien[convert]'")
+
+from small_networks import SIZE_PX, fit_head, make_faces, make_network  # noqa: E402
+
+from convert.graph import Graph  # noqa: E402
+from convert.load import FloatModel, InputArithmetic, load_model  # noqa: E402
+from convert.repair import run_logits  # noqa: E402
+from edge.contract.bundle import load_emotion_bundle  # noqa: E402
+from edge.errors import ModelFileError, UsageError  # noqa: E402
+
+PICTURES, CLASSES = make_faces(210, seed=51)
+PIXELS = PICTURES[..., np.newaxis]
+
+
+def accuracy(model: FloatModel) -> float:
+    return float((model.predict(PIXELS).argmax(1) == CLASSES).mean())
+
+
+def assert_same_function(model: FloatModel, pixels: np.ndarray[Any, Any]) -> None:
+    """The float graph and the original agree up to the constant that a softmax takes away."""
+    original, graph = model.predict(pixels), run_logits(model.tflite, pixels)
+    centred = [rows - rows.mean(axis=1, keepdims=True) for rows in (original, graph)]
+    assert np.abs(centred[0] - centred[1]).max() < 2e-3
+
+
+def test_a_saved_model_converts_through_its_signature(workshop: Workshop, tmp_path: Path) -> None:
+    make_network().export(tmp_path / "saved", verbose=False)
+    model = load_model(tmp_path / "saved", arithmetic=None)
+    assert (model.kind, model.input_shape, model.classes) == ("savedmodel", (SIZE_PX, SIZE_PX, 1), 7)
+    assert accuracy(model) > 0.95
+    assert_same_function(model, PIXELS)
+
+
+def test_a_float_tflite_converts_and_its_softmax_goes(tmp_path: Path) -> None:
+    network = make_network(softmax=True)
+    (tmp_path / "m.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(network).convert())
+    model = load_model(tmp_path / "m.tflite", arithmetic=None)
+    assert (model.kind, model.softmax_removed) == ("tflite", True)
+    assert "SOFTMAX" not in [op.name for op in Graph(model.tflite).ops()]
+    assert accuracy(model) > 0.95
+    assert_same_function(model, PIXELS)
+
+
+def test_an_old_h5_with_declared_scaling_converts(tmp_path: Path) -> None:
+    inside = make_network()
+    outside = make_network(rescale=False)
+    outside.set_weights(inside.get_weights())
+    outside.save(tmp_path / "old.h5")
+    model = load_model(tmp_path / "old.h5", arithmetic=InputArithmetic(1 / 127.5, (127.5,)))
+    assert accuracy(model) > 0.95
+    assert_same_function(model, PIXELS)
+    assert [op.name for op in Graph(model.tflite).ops()][:2] == ["MUL", "ADD"]
+
+
+def test_scaling_is_never_guessed(tmp_path: Path) -> None:
+    make_network(rescale=False).save(tmp_path / "bare.keras")
+    with pytest.raises(UsageError, match="--scale 1/255"):
+        load_model(tmp_path / "bare.keras", arithmetic=None)
+
+
+def test_a_head_that_is_declared_wrongly_is_refused(workshop: Workshop, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not end in a softmax"):
+        load_model(workshop.keras, arithmetic=None, head="softmax")
+    make_network(softmax=True).save(tmp_path / "s.keras")
+    with pytest.raises(UsageError, match="ends in a softmax"):
+        load_model(tmp_path / "s.keras", arithmetic=None, head="logits")
+
+
+def test_probabilities_without_a_softmax_at_the_end_are_not_taken_for_logits(tmp_path: Path) -> None:
+    import keras
+
+    pixels = keras.Input((SIZE_PX, SIZE_PX, 1))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
+    raised = keras.ops.sigmoid(keras.layers.Dense(7)(x))
+    keras.Model(pixels, raised / keras.ops.sum(raised, axis=1, keepdims=True)).save(tmp_path / "p.keras")
+    with pytest.raises(ModelFileError, match="probabilities"):
+        load_model(tmp_path / "p.keras", arithmetic=None)
+
+
+def test_labels_in_another_order_and_by_other_names_are_mapped_by_name(
+    workshop: Workshop, mien_convert: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    network = make_network()
+    order = [6, 3, 4, 0, 2, 1, 5]
+    weights, biases = network.get_layer("head").get_weights()
+    network.get_layer("head").set_weights([weights[:, order], biases[order]])
+    network.save(tmp_path / "shuffled.keras")
+    names = LABELS.replace("angry", "Anger").replace("happy", "happiness").split(",")
+    (tmp_path / "labels.txt").write_text("\n".join(names[k] for k in order) + "\n")
+    arguments = workshop.arguments(tmp_path / "out", model=tmp_path / "shuffled.keras")
+    arguments[arguments.index("--labels") + 1] = str(tmp_path / "labels.txt")
+    said = mien_convert(*arguments)
+    assert said.code == 0, said.err
+    manifest = load_emotion_bundle(tmp_path / "out").manifest
+    assert manifest.labels == ("neutral", "happy", "sad", "angry", "fear", "disgust", "surprise")
+    assert manifest.metrics[0].quantized > 0.95
+
+
+def make_onnx(path: Path, *, channels: int = 1, strange: bool = False) -> Path:
+    """The small network as torch would export it: channels first, stride, padded pooling, batch norm, flatten, gemm."""
+    onnx = pytest.importorskip("onnx", reason="pip install 'mien[onnx]'")
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(8)
+    tensors = {
+        "w1": rng.normal(0, 0.4, (8, channels, 3, 3)),
+        "g": rng.uniform(0.5, 1.5, 8), "b": rng.normal(0, 0.1, 8),
+        "m": rng.normal(0, 0.1, 8), "v": rng.uniform(0.5, 1.5, 8),
+        "w2": rng.normal(0, 0.2, (16, 8, 3, 3)), "b2": rng.normal(0, 0.05, 16),
+        "wd": rng.normal(0, 0.4, (16, 1, 3, 3)),
+        "w3": rng.normal(0, 0.1, (7, 16 * 6 * 6)), "b3": np.zeros(7),
+        "low": np.array(0.0), "high": np.array(6.0),
+    }  # fmt: skip
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "w1"], ["c1"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        node("BatchNormalization", ["c1", "g", "b", "m", "v"], ["n1"]),
+        node("Relu", ["n1"], ["r1"]),
+        node("MaxPool", ["r1"], ["p1"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("Conv", ["p1", "w2", "b2"], ["c2"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("Clip", ["c2", "low", "high"], ["r2"]),
+        node("Conv", ["r2", "wd"], ["d"], kernel_shape=[3, 3], pads=[1, 1, 1, 1], group=16),
+        node("Erf" if strange else "HardSwish", ["d"], ["h"]),
+        node("Add", ["h", "r2"], ["s"]),
+        node("Flatten", ["s"], ["f"]),
+        node("Gemm", ["f", "w3", "b3"], ["y"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes, "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels, SIZE_PX, SIZE_PX])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 7])],
+        [numpy_helper.from_array(values.astype(np.float32), name) for name, values in tensors.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_onnx_converts_without_a_transposition_left(tmp_path: Path, channels: int) -> None:
+    arithmetic = InputArithmetic(1 / 60, (120.0,) * channels)
+    model = load_model(make_onnx(tmp_path / "m.onnx", channels=channels), arithmetic=arithmetic)
+    assert (model.kind, model.input_shape, model.classes) == ("onnx", (SIZE_PX, SIZE_PX, channels), 7)
+    assert_same_function(model, np.repeat(PIXELS, channels, axis=3))
+    names = [op.name for op in Graph(model.tflite).ops()]
+    assert names.count("TRANSPOSE") <= 1  # the one that flattening a channel-first picture asks for
+    assert "DEPTHWISE_CONV_2D" in names
+
+
+def test_an_onnx_with_an_unknown_operator_names_it(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="operators Erf"):
+        load_model(make_onnx(tmp_path / "m.onnx", strange=True), arithmetic=InputArithmetic(1.0))
+
+
+def test_a_colour_model_must_be_told_its_order_and_gets_it(
+    workshop: Workshop, mien_convert: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    import keras
+
+    network = make_network(channels=3)
+    features = keras.Model(network.input, network.get_layer("head").input)
+    first = network.get_layer("first")
+    kernel, bias = first.get_weights()
+    kernel[:, :, 1:] = 0
+    first.set_weights([kernel, bias])
+    grey = keras.Input((SIZE_PX, SIZE_PX, 1))
+    tripled = features(keras.layers.Concatenate()([grey, grey, grey]))
+    network.get_layer("head").set_weights(fit_head(keras.Model(grey, tripled)))
+    network.save(tmp_path / "colour.keras")
+    arguments = workshop.arguments(tmp_path / "out", model=tmp_path / "colour.keras")
+    refused = mien_convert(*arguments)
+    assert refused.code == 2
+    assert "--color" in refused.err
+    said = mien_convert(*arguments, "--color", "rgb")
+    assert said.code == 0, said.err
+    assert load_emotion_bundle(tmp_path / "out").manifest.input.colour == "rgb"
+
+
+def test_inspect_shows_what_is_inside(mien_convert: Callable[..., Outcome], small_bundle: Path, tmp_path: Path) -> None:
+    said = mien_convert("inspect", small_bundle, "--json", tmp_path / "i.json")
+    assert said.code == 0
+    found = json.loads((tmp_path / "i.json").read_bytes())
+    macs = 24 * 24 * 9 * 8 + 12 * 12 * 9 * 8 * 16 + 6 * 6 * 16 * 7
+    assert found["macs"] == macs
+    assert f"{macs:,} MACs" in said.out
+    assert found["delegated_nodes"] == 1
+    assert found["edgetpu"]["fits"]
+    assert found["inputs"][0] == {"name": found["inputs"][0]["name"], "shape": [1, 24, 24, 1], "dtype": "int8",
+                                  "scale": 1.0, "zero_point": -128}  # fmt: skip
+
+
+def test_a_float_file_does_not_fit_an_edge_tpu_and_the_first_reason_is_given(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    from convert.edgetpu import map_to_edgetpu
+
+    mapping = map_to_edgetpu(Graph(load_model(workshop.keras, arithmetic=None).tflite))
+    assert not mapping.fits
+    assert not mapping.mapped
+    assert "float32; all must be int8" in mapping.left[0]
+    assert mapping.left[1].endswith(f"behind {mapping.left[0].split(':')[0]}")
