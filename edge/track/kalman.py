@@ -33,17 +33,22 @@ PLACE_NOISE: Final = 0.035**2
 """Variance of a measured centre in face sizes; YuNet's centre scatters by 0.01 to 0.03 of a face at rest."""
 SIZE_NOISE: Final = 0.06**2
 """Variance of the measured size's logarithm; YuNet's scatters by 0.012 to 0.027 and shrinks with half of the face."""
-SHAPE_NOISE: Final = 0.12**2
-"""Variance of a landmark's place inside the box; the same person after a second: 0.03 to 0.1, others: 0.03 to 0.2."""
+SHAPE_NOISE: Final = 0.17**2
+"""Variance of a landmark's place inside the box; the same person after a second: 0.03 to 0.1, others: 0.03 to 0.2, a
+half covered face more."""
 FREEDOM: Final = 4.0
 """Degrees of freedom of Student's t: the smaller, the likelier abrupt moves."""
 EXPONENT: Final = FREEDOM + 3.0
 """The t distribution's, doubled, for a centre and a size: three dimensions."""
 BASE_GAIN: Final = 12.0
 """-2 log of the density of new faces, up to a constant; decides how far an unseen face may have moved."""
-HIDING_S: Final = 0.4
+HIDING_S: Final = 0.5
 """Time constant of the motion and size that a face is believed to have while it is hidden."""
-COVERED_PLACE: Final = 0.15**2
+SHRINK: Final = 0.06
+"""Logarithm by which a face may fall below its lasting size before its box is taken for one that is being covered."""
+SHRUNK_NOISE: Final = 8.0
+"""Variance of such a box's place over the square of what it shrank further: its centre lags by half of it and more."""
+COVERED_PLACE: Final = 0.3**2
 """Variance in face sizes by which the box of a face that is being covered is displaced."""
 COVERED_SIZE: Final = 0.1**2
 """The same of its size's logarithm."""
@@ -84,6 +89,35 @@ class _Face:
         self.score = seen.scores[column]
         self.last_ns = self.kept_ns = now_ns
         self.is_missed = False
+
+    def correct_place(self, dx: float, dy: float, noise: float, dt: float) -> None:
+        """Kalman update by the distance to the face found, in pixels, whose place has a variance of ``noise`` sizes.
+
+        After an abrupt move the filter starts over with the velocity between the two sights.
+        """
+        variance = self.p00 + noise
+        moved = (dx * dx + dy * dy) / (self.size * self.size)
+        if moved > ABRUPT * variance:
+            self.p00, self.p01, self.p11 = moved, moved / dt, moved / (dt * dt)
+            variance = self.p00 + noise
+        k0, k1 = self.p00 / variance, self.p01 / variance
+        self.cx += k0 * dx
+        self.cy += k0 * dy
+        self.vx += k1 * dx
+        self.vy += k1 * dy
+        self.p11 -= k1 * self.p01
+        self.p01 *= 1.0 - k0
+        self.p00 *= 1.0 - k0
+
+    def correct_size(self, growth: float) -> None:
+        """The same by the difference of the sizes' logarithms."""
+        variance = self.q00 + SIZE_NOISE
+        k0, k1 = self.q00 / variance, self.q01 / variance
+        self.log_size += k0 * growth
+        self.zoom += k1 * growth
+        self.q11 -= k1 * self.q01
+        self.q01 *= 1.0 - k0
+        self.q00 *= 1.0 - k0
 
     def hide(self) -> None:
         """Goes on with the motion and the size from before the face was covered, which moves and shrinks its box."""
@@ -179,32 +213,12 @@ class KalmanTracker:
 
     def _observe(self, face: _Face, seen: _Observations, column: int, now_ns: int) -> None:
         """Corrects a track by the face that it was given."""
-        size = face.size
-        dx, dy = seen.cx[column] - face.cx, seen.cy[column] - face.cy
-        variance = face.p00 + PLACE_NOISE
-        distance = (dx * dx + dy * dy) / (size * size * variance)
-        if distance > ABRUPT:
-            dt = max((now_ns - face.last_ns) * 1e-9, 1e-3)
-            moved = (dx * dx + dy * dy) / (size * size)
-            face.p00, face.p01, face.p11 = moved, moved / dt, moved / (dt * dt)
-            variance = face.p00 + PLACE_NOISE
-        k0, k1 = face.p00 / variance, face.p01 / variance
-        face.cx += k0 * dx
-        face.cy += k0 * dy
-        face.vx += k1 * dx
-        face.vy += k1 * dy
-        face.p11 -= k1 * face.p01
-        face.p01 *= 1.0 - k0
-        face.p00 *= 1.0 - k0
-        growth = seen.log_size[column] - face.log_size
-        variance = face.q00 + SIZE_NOISE
-        k0, k1 = face.q00 / variance, face.q01 / variance
-        face.log_size += k0 * growth
-        face.zoom += k1 * growth
-        face.q11 -= k1 * face.q01
-        face.q01 *= 1.0 - k0
-        face.q00 *= 1.0 - k0
-        slow = -expm1((face.last_ns - now_ns) * 1e-9 / HIDING_S)
+        dt = max((now_ns - face.last_ns) * 1e-9, 1e-3)
+        shrunk = face.slow_size - seen.log_size[column] - SHRINK
+        noise = PLACE_NOISE if shrunk <= 0.0 else PLACE_NOISE + shrunk * shrunk * SHRUNK_NOISE
+        face.correct_place(seen.cx[column] - face.cx, seen.cy[column] - face.cy, noise, dt)
+        face.correct_size(seen.log_size[column] - face.log_size)
+        slow = max(-expm1(-dt / HIDING_S), dt / max((now_ns - face.first_ns) * 1e-9, dt))
         face.slow_vx += slow * (face.vx - face.slow_vx)
         face.slow_vy += slow * (face.vy - face.slow_vy)
         face.slow_size += slow * (face.log_size - face.slow_size)

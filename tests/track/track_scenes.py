@@ -2,8 +2,8 @@
 
 The detector model is that of YuNet on real clips: centres scatter by 1 to 3 % of a face, sizes by 2 %, landmarks by
 2 %; of two overlapping faces only the nearer is found (non-maximum suppression at IoU 0.3, or half of the farther one
-is covered); the box of a face that is covered in part shrinks towards what is seen of it; a face that reaches out of
-the frame by more than half is not found; others are missed at random.
+is covered); the box of a face that is covered in part shrinks to what is seen; a face that reaches out of the
+frame by more than half is not found; others are missed at random.
 """
 
 from __future__ import annotations
