@@ -49,7 +49,7 @@ def test_every_frame_is_every_frame() -> None:
 
 def test_in_a_still_room_with_steady_faces_it_rests_but_never_longer_than_allowed() -> None:
     times = ran(AdaptiveSchedule(200), [n * 1000 / 30 for n in range(120)])
-    assert max(np.diff(times)) <= 200
+    assert max(np.diff(times)) < 200.1
     assert len(times) < 30
 
 
