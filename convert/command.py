@@ -38,6 +38,7 @@ from convert.latency import measure_latency
 from convert.layers import LayerError, measure_layers
 from convert.load import FloatModel, load_model
 from convert.produce import Candidate, Request, check_request, draw, judge_model, judge_quantized, write_candidate
+from convert.qat import fine_tune
 from convert.quantize import check_io
 from convert.repair import RepairStep, repair
 from convert.report import (
@@ -234,6 +235,9 @@ def _quantize(arguments: QuantizeArguments, progress: Progress) -> tuple[Report,
     )
     check_request(model, request)
     calibration = draw(model, request, calibration_data)
+    if arguments.qat:
+        pixels = calibration_data.model_inputs(size_px=model.input_shape[0], colour=request.colour)
+        model = fine_tune(model, pixels, arithmetic=arithmetic, epochs=arguments.qat, note=progress)
     candidate, run, steps = _judge(arguments, model, request, calibration, evaluation_data, progress)
     compiled = compile_for_edgetpu(candidate.bundle.model) if arguments.edgetpu else None
     if compiled is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -68,6 +68,7 @@ class FloatModel:
         softmax_removed: whether the file ended in a softmax.
         predict: (n, height, width, channels) uint8 to (n, classes) float32 logits, computed by the original; up to a
             constant a picture where a softmax was removed.
+        preparation: what was done to the graph beside the original, for the manifest's recipe.
     """
 
     path: Path
@@ -77,6 +78,7 @@ class FloatModel:
     classes: int
     softmax_removed: bool
     predict: Callable[[Pixels], Floats]
+    preparation: str = ""
 
 
 def load_model(path: Path, *, arithmetic: InputArithmetic | None, head: Head = "auto") -> FloatModel:
@@ -102,7 +104,7 @@ def load_model(path: Path, *, arithmetic: InputArithmetic | None, head: Head = "
     _check_finite(graph, path)
     if arithmetic is not None:
         _check_mean(arithmetic, shape[2])
-        graph.insert_input_arithmetic(scale=arithmetic.scale, mean=np.array(arithmetic.mean, np.float32))
+        _insert(graph, arithmetic)
     elif not graph.scales_its_input():
         raise UsageError(
             f"{path}: nothing in the model scales its input; say what it expects: --scale 1 for pixels 0..255,"
@@ -114,15 +116,39 @@ def load_model(path: Path, *, arithmetic: InputArithmetic | None, head: Head = "
     return FloatModel(path, source.kind, graph.encode(), shape, classes, removed, predict)
 
 
+def replace_graph(model: FloatModel, tflite: bytes, *, arithmetic: InputArithmetic | None, how: str) -> FloatModel:
+    """The same model with a changed float graph, its head and its input brought into form as `load_model` does.
+
+    Args:
+        model: what was loaded.
+        tflite: the changed graph, as the file has it.
+        arithmetic: as given to `load_model`.
+        how: what was changed, for the manifest's recipe.
+    """
+    graph = Graph(tflite)
+    graph.drop_final_softmax()
+    if arithmetic is not None:
+        _insert(graph, arithmetic)
+    return replace(model, tflite=graph.encode(), preparation=how)
+
+
 def load_keras_file(path: Path) -> Source:
     """Reads ``.keras``, ``.h5`` or ``.hdf5``."""
+    return keras_source(load_keras_model(path), path=path)
+
+
+def load_keras_model(path: Path) -> Any:
+    """The `keras.Model` of a file.
+
+    Raises:
+        ModelFileError: Keras cannot read it.
+    """
     keras = import_keras()
     try:
         with quiet_native_log():
-            model = keras.models.load_model(path, compile=False)
+            return keras.models.load_model(path, compile=False)
     except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile, AttributeError) as error:
         raise ModelFileError(path, f"Keras cannot read it: {_first_line(error)}") from None
-    return keras_source(model, path=path)
 
 
 def keras_source(model: Any, *, path: Path) -> Source:
@@ -274,6 +300,10 @@ def _check_finite(graph: Graph, path: Path) -> None:
             raise ModelFileError(path, f"{graph.name(index)}: {bad} of {values.size} weights are NaN or infinite")
 
 
+def _insert(graph: Graph, arithmetic: InputArithmetic) -> None:
+    graph.insert_input_arithmetic(scale=arithmetic.scale, mean=np.array(arithmetic.mean, np.float32))
+
+
 def _check_mean(arithmetic: InputArithmetic, channels: int) -> None:
     if len(arithmetic.mean) not in (1, channels):
         raise UsageError(
@@ -300,7 +330,7 @@ def _check_sums(
 ) -> None:
     """Outputs that look like probabilities although no softmax was found at the end would be taken for logits."""
     noise = np.random.default_rng(0).integers(0, 256, (8, *shape)).astype(np.uint8)
-    outputs = source.run(_arithmetic(noise, arithmetic))
+    outputs = source.run(apply_arithmetic(noise, arithmetic))
     if not np.isfinite(outputs).all():
         raise ModelFileError(path, "puts out NaN or infinite values")
     sums_to_one = bool((np.abs(outputs.sum(axis=1) - 1) < _SUM_TOLERANCE).all() and (outputs >= 0).all())
@@ -310,7 +340,8 @@ def _check_sums(
         raise ConversionError(f"{path}: a softmax stands at the end, but its outputs do not sum to 1")
 
 
-def _arithmetic(pixels: Pixels, arithmetic: InputArithmetic | None) -> Floats:
+def apply_arithmetic(pixels: Pixels, arithmetic: InputArithmetic | None) -> Floats:
+    """What a model expects of pixels; the pixels as floats where it scales them itself."""
     values = pixels.astype(np.float32)
     if arithmetic is None:
         return values
@@ -322,7 +353,7 @@ def _predictor(
     run: Callable[[Floats], Floats], arithmetic: InputArithmetic | None, *, from_probabilities: bool
 ) -> Callable[[Pixels], Floats]:
     def predict(pixels: Pixels) -> Floats:
-        parts = [run(_arithmetic(pixels[i : i + BATCH], arithmetic)) for i in range(0, len(pixels), BATCH)]
+        parts = [run(apply_arithmetic(pixels[i : i + BATCH], arithmetic)) for i in range(0, len(pixels), BATCH)]
         outputs = np.concatenate(parts)
         return np.log(np.maximum(outputs, np.float32(1e-30))) if from_probabilities else outputs
 

@@ -364,7 +364,7 @@ def _reshape(node: _Node, given: list[Any]) -> _Value:
 
 
 def _transpose(node: _Node, given: list[Any]) -> _Value:
-    value = given[0]
+    value: _Value = given[0]
     order = tuple(node.get("perm", range(value.rank)[::-1]))
     if value.constant:
         return _Value(value.data.transpose(order))
@@ -410,7 +410,8 @@ def _pad(node: _Node, given: list[Any]) -> _Value:
     filled = float(given[2].data) if len(given) > 2 and given[2] is not None else float(node.get("value", 0.0))
     if node.get("mode", "constant") != "constant" or filled or any(pads[i] for i in (0, 1, 4, 5)):
         raise node.refuse("only zeros around the picture are known")
-    return replace(given[0], data=_pad_picture(given[0].data, (pads[2], pads[3], pads[6], pads[7])))
+    picture: _Value = given[0]
+    return replace(picture, data=_pad_picture(picture.data, (pads[2], pads[3], pads[6], pads[7])))
 
 
 def _softmax(node: _Node, given: list[Any]) -> _Value:
@@ -424,6 +425,10 @@ def _prelu(node: _Node, given: list[Any]) -> _Value:
     value = given[0]
     slope = _aligned(given[1], value)
     return _Value(_tf().maximum(value.data, 0) + slope * _tf().minimum(value.data, 0), last=value.last)
+
+
+def _identity(node: _Node, given: list[_Value]) -> _Value:
+    return given[0]
 
 
 def _constant(node: _Node, given: list[Any]) -> _Value:
@@ -450,14 +455,14 @@ _OPERATORS: Final[dict[str, _Operator]] = {
     "Constant": _constant,
     "Conv": _conv,
     "Div": _binary("divide"),
-    "Dropout": lambda node, given: given[0],
+    "Dropout": _identity,
     "Elu": _unary(lambda data, node: _tf().nn.elu(data)),
     "Flatten": _flatten,
     "Gemm": _gemm,
     "GlobalAveragePool": _global_average,
     "HardSigmoid": _unary(_hard_sigmoid, positive=True),
     "HardSwish": _unary(lambda data, node: data * _tf().nn.relu6(data + np.float32(3)) * np.float32(1 / 6)),
-    "Identity": lambda node, given: given[0],
+    "Identity": _identity,
     "LeakyRelu": _unary(lambda data, node: _tf().nn.leaky_relu(data, node.get("alpha", 0.01))),
     "MatMul": _gemm,
     "MaxPool": _max_pool,

@@ -251,6 +251,7 @@ def _draft_manifest(
     (source,), (output,) = graph.inputs, graph.outputs
     scales, zero_points = graph.quantization(output)
     size = model.input_shape[0]
+    recipe = ", ".join(filter(None, (quantized.recipe, model.preparation)))
     return EmotionManifest(
         schema="mien.manifest/1",
         name=request.name,
@@ -268,7 +269,7 @@ def _draft_manifest(
                 zero_point=zero_points[0] if zero_points else 0,
             ),
         ),
-        quantization=Quantization(scheme=request.scheme, recipe=quantized.recipe, calibration=calibration.record),
+        quantization=Quantization(scheme=request.scheme, recipe=recipe, calibration=calibration.record),
         trained_from=request.trained_from,
         metrics=(),
         golden=GoldenSpec(file="golden.npz", sha256="0" * 64, count=1, max_steps_xnnpack=0, max_steps_other=0),
