@@ -152,7 +152,9 @@ class MqttConfig(Section, frozen=True):
         "auto"
     )
     username: Annotated[str | None, Meta(description="unset: none")] = None
-    password_file: Annotated[str | None, Meta(description="file whose first line is the password; under systemd: mqtt-password")] = None
+    password_file: Annotated[
+        str | None, Meta(description="file whose first line is the password; under systemd: mqtt-password")
+    ] = None
     password_env: Annotated[str | None, Meta(description="environment variable that holds the password")] = None
     keepalive_s: Annotated[int, Meta(ge=5, le=3600, description="seconds until a silent connection counts as dead")] = (
         30

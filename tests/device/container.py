@@ -1,4 +1,4 @@
-"""A Debian with a real systemd as PID 1, in a container that is booted in seconds; what is written there is forgotten."""
+"""A Debian with a real systemd as PID 1, in a container that boots in seconds; what is written there is forgotten."""
 
 from __future__ import annotations
 

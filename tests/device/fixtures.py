@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, require_tool
-from device.service import Service
 from device.container import Container, make_root
+from device.service import Service
 
 SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
 """Debian's Python of each release; the wheels are made by ours and must fit."""
@@ -99,5 +99,3 @@ def service(installed: Container, tmp_path: Path) -> Iterator[Service]:
     """The camera ``front`` on the installed device, stopped and without settings of its own."""
     yield (front := Service(installed, "front", heard=tmp_path / "heard"))
     front.remove()
-
-

@@ -1,4 +1,4 @@
-"""The real installer on a Debian without a network: install, install again, upgrade, an upgrade that fails, uninstall."""
+"""The real installer on a Debian without a network: install, upgrade, an upgrade that fails, uninstall."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +32,15 @@ def versions(device: Container) -> list[str]:
 
 def everything(device: Container) -> str:
     """Every file that could be ours."""
-    places = ("/opt", "/etc/mien", "/etc/systemd/system", "/etc/udev", "/usr/local", "/var/lib/private", "/var/lib/mien")
+    places = (
+        "/opt",
+        "/etc/mien",
+        "/etc/systemd/system",
+        "/etc/udev",
+        "/usr/local",
+        "/var/lib/private",
+        "/var/lib/mien",
+    )
     return device.run("find", *places, check=False).stdout
 
 
