@@ -58,12 +58,15 @@ def run(
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
 ) -> None:
     """The daemon: camera in, events out, until SIGTERM."""
-    from edge.config import load_config
+    from edge.config import Config, load_config
     from edge.daemon import run_daemon
 
     overrides = {"camera.source": source} if source is not None else None
-    loaded = load_config(config, overrides=overrides)
-    raise typer.Exit(run_daemon(loaded, file=str(config), max_frames=max_frames))
+
+    def read() -> Config:
+        return load_config(config, overrides=overrides)
+
+    raise typer.Exit(run_daemon(read(), file=str(config), max_frames=max_frames, reread=read))
 
 
 @app.command()

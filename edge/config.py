@@ -152,7 +152,9 @@ class MqttConfig(Section, frozen=True):
         "auto"
     )
     username: Annotated[str | None, Meta(description="unset: none")] = None
-    password_file: Annotated[str | None, Meta(description="file whose first line is the password")] = None
+    password_file: Annotated[
+        str | None, Meta(description="file whose first line is the password; under systemd: mqtt-password")
+    ] = None
     password_env: Annotated[str | None, Meta(description="environment variable that holds the password")] = None
     keepalive_s: Annotated[int, Meta(ge=5, le=3600, description="seconds until a silent connection counts as dead")] = (
         30
@@ -160,7 +162,7 @@ class MqttConfig(Section, frozen=True):
     tls: Annotated[bool, Meta(description="encrypt; the broker's certificate and name are checked")] = False
     ca_file: Annotated[str | None, Meta(description="own certificate authority; unset: the system's")] = None
     cert_file: Annotated[str | None, Meta(description="client certificate")] = None
-    key_file: Annotated[str | None, Meta(description="key of the client certificate")] = None
+    key_file: Annotated[str | None, Meta(description="key of the client certificate; under systemd: mqtt-key")] = None
     queue_max: Annotated[int, Meta(ge=1, le=100_000, description="events kept in memory while the broker is away")] = (
         1000
     )

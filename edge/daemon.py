@@ -33,6 +33,7 @@ from edge.publish import Fanout, Message, Moment, Origin, Outgoing, Vitals, open
 from edge.publish.clock import read_moment
 from edge.publish.payloads import VERSIONS, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
 from edge.records import Frame
+from edge.reload import LiveConfig
 from edge.slot import LatestSlot
 from edge.vitals import cpu_temperature_c, limit_malloc_arenas, resident_bytes
 
@@ -54,15 +55,24 @@ class Daemon:
         driver_hangs: after `run`, whether a capture thread is still inside the camera's driver.
     """
 
-    def __init__(self, config: Config, *, file: str = "configuration", max_frames: int | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        file: str = "configuration",
+        max_frames: int | None = None,
+        reread: Callable[[], Config] | None = None,
+    ) -> None:
         """Stores; `run` does the work.
 
         Args:
             config: the configuration.
+            reread: reads the configuration's file again (`reload`).
             file: where it comes from, named in errors.
             max_frames: stop cleanly after so many inferred frames; None: run until told.
         """
         self._config = config
+        self._live = LiveConfig(config, reread)
         self._file = file
         self._max_frames = max_frames
         self._stopping = threading.Event()
@@ -84,6 +94,10 @@ class Daemon:
     def stop(self) -> None:
         """Asks `run` to end; from any thread."""
         self._stopping.set()
+
+    def reload(self) -> None:
+        """Asks `run` to read the configuration again; see `edge.reload`. Safe in a signal handler."""
+        self._live.ask()
 
     def run(self) -> int:
         """Runs until `stop`, SIGTERM, SIGINT, the end of a file, or a failure.
@@ -176,6 +190,10 @@ class Daemon:
                 notify(READY=1, STATUS=self._status(grabber, sinks))
                 since_start = (time.monotonic_ns() - self._started_ns) / 1e9
                 log.info("ready after %.2f s, camera %s", since_start, grabber.state.value)
+            if ready and self._live.is_asked:
+                notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
+                self._live.reload()
+                notify(READY=1)
             ticks += 1
             if ready and ticks % STATUS_TICKS == 0:
                 notify(STATUS=self._status(grabber, sinks))
@@ -186,6 +204,9 @@ class Daemon:
         while self._max_frames is None or self._inferred < self._max_frames:
             frame = self._slot.get(TICK_S)
             self._tell_camera(assembly, outgoing, sinks)
+            if changed := self._live.take():
+                outgoing.configure(changed.publish)
+                assembly.pipeline.configure(smooth=changed.smooth, quality=changed.quality)
             moment = read_moment()
             if self._inferred and outgoing.is_health_due(moment=moment):
                 _send(sinks, outgoing.health(self._vitals(moment, grabber, sinks), moment=moment))
@@ -241,8 +262,8 @@ class Daemon:
         return f"camera {grabber.state.value}, {self._inferred} frames, {age}, {self._faces} faces, {sinks.status()}"
 
 
-def run_daemon(config: Config, *, file: str, max_frames: int | None) -> int:
-    """`mien run`: the daemon with its signals and its log on standard error.
+def run_daemon(config: Config, *, file: str, max_frames: int | None, reread: Callable[[], Config] | None = None) -> int:
+    """`mien run`: the daemon with its signals and its log on standard error. SIGHUP calls ``reread``.
 
     Returns:
         The exit code.
@@ -253,7 +274,7 @@ def run_daemon(config: Config, *, file: str, max_frames: int | None) -> int:
     limit_malloc_arenas(1)
     cv2.setNumThreads(config.emotion.threads)
     logging.basicConfig(level=config.log.level.upper(), format="%(levelname)s %(name)s: %(message)s", force=True)
-    daemon = Daemon(config, file=file, max_frames=max_frames)
+    daemon = Daemon(config, file=file, max_frames=max_frames, reread=reread)
 
     def stop(number: int, _: FrameType | None) -> None:
         log.info("%s: stopping", signal.Signals(number).name)
@@ -261,6 +282,7 @@ def run_daemon(config: Config, *, file: str, max_frames: int | None) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     threading.excepthook = lambda raised: daemon.fail(raised.exc_value or RuntimeError(f"{raised.thread} failed"))
     code = daemon.run()
     if daemon.driver_hangs:

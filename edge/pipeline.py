@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from edge.config import QualityConfig, SmoothConfig
 from edge.contract.crop import crop_face
 from edge.detect.base import FaceDetector
 from edge.events import LEFT, EventMaker
@@ -97,6 +98,10 @@ class Pipeline:
         self._smoother.reset()
         self._schedule.reset()
         return self._events.end_all(reason, self._last_ns if timestamp_ns is None else timestamp_ns)
+
+    def configure(self, *, smooth: SmoothConfig, quality: QualityConfig) -> None:
+        """Applies other settings from the next frame on; tracks and their readings stay."""
+        self._smoother.configure(smooth=smooth, quality=quality)
 
     def close(self) -> None:
         """Frees both models."""

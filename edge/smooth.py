@@ -60,13 +60,18 @@ class EmotionSmoother:
         self, labels: Sequence[str], *, smooth: SmoothConfig, quality: QualityConfig, min_margin: float
     ) -> None:
         self._labels = tuple(labels)
+        self._model_margin = min_margin
+        self._readings: dict[str, _Reading] = {}
+        self.configure(smooth=smooth, quality=quality)
+
+    def configure(self, *, smooth: SmoothConfig, quality: QualityConfig) -> None:
+        """Applies other settings from the next frame on; what is known of the faces stays."""
         self._tau_ns = smooth.time_constant_ms * 1e6
         self._dwell_ns = smooth.min_dwell_ms * 1e6
         self._enter = smooth.enter
         self._exit = min(smooth.exit, smooth.enter)
-        self._margin = min_margin if smooth.min_margin is None else smooth.min_margin
+        self._margin = self._model_margin if smooth.min_margin is None else smooth.min_margin
         self._limits = quality
-        self._readings: dict[str, _Reading] = {}
 
     def update(
         self,

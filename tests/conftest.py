@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from brokers import Link, Mosquitto, Subscriber
 
+pytest_plugins = ("device.fixtures",)
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 

@@ -33,7 +33,21 @@ def read_password(config: MqttConfig, *, file: str = "configuration") -> str | N
         if config.password_env not in os.environ:
             raise ConfigError(file, "mqtt.password_env", f"{config.password_env} is not in the environment")
         return os.environ[config.password_env]
-    return _first_line(Path(str(config.password_file)), file)
+    password = _first_line(find_credential(str(config.password_file)), file)
+    if not password:
+        raise ConfigError(file, "mqtt.password_file", f"{config.password_file}: its first line is empty")
+    return password
+
+
+def find_credential(name_or_path: str) -> Path:
+    """Where a secret lies: a bare name is one that systemd hands over (``LoadCredential=``), anything else a path.
+
+    systemd.exec(5): ``$CREDENTIALS_DIRECTORY`` is a folder in memory that only the service can read.
+    """
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if folder and "/" not in name_or_path and (Path(folder) / name_or_path).is_file():
+        return Path(folder) / name_or_path
+    return Path(name_or_path)
 
 
 def make_tls_context(config: MqttConfig, *, file: str = "configuration") -> ssl.SSLContext:
@@ -58,8 +72,9 @@ def make_tls_context(config: MqttConfig, *, file: str = "configuration") -> ssl.
     if config.key_file is not None and config.cert_file is None:
         raise ConfigError(file, "mqtt.cert_file", "unset, but there is a mqtt.key_file")
     if config.cert_file is not None:
+        key = None if config.key_file is None else find_credential(config.key_file)
         try:
-            context.load_cert_chain(config.cert_file, config.key_file, password=_no_passphrase)
+            context.load_cert_chain(config.cert_file, key, password=_no_passphrase)
         except OSError as error:
             raise ConfigError(file, "mqtt.cert_file", f"{config.cert_file}: {_problem(error)}") from None
         except _PassphraseNeededError:

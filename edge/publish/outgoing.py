@@ -88,13 +88,17 @@ class Outgoing:
         self.last_seq = 0
         self.camera_state: CameraState = "opening"
         self._live_ns = round(max_frame_age_ms * 1e6)
-        self._state_rate = RateLimit(config.state_hz)
-        self._faces_rate = RateLimit(config.faces_hz, tolerance=0.5) if config.faces_hz else None
-        self._health_rate = RateLimit(1 / config.health_s)
         self._faces: tuple[FaceState, ...] | None = None
         self._seen_ns = 0
         self._told: _StateKey | None = None
         self._told_plain: dict[str, str] = {}
+        self.configure(config)
+
+    def configure(self, config: PublishConfig) -> None:
+        """Applies other rates from now on."""
+        self._state_rate = RateLimit(config.state_hz)
+        self._faces_rate = RateLimit(config.faces_hz, tolerance=0.5) if config.faces_hz else None
+        self._health_rate = RateLimit(1 / config.health_s)
 
     def start(self, info: InfoPayload, *, moment: Moment) -> list[Message]:
         """The initial state: info, camera ``opening``, no faces known."""

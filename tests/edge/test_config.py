@@ -78,6 +78,10 @@ def test_the_printed_example_is_the_default_configuration_with_every_key_in_it(t
     assert load_config(file) == Config()
 
 
+def test_the_service_ships_the_example_that_the_command_prints() -> None:
+    assert (Path(__file__).resolve().parents[2] / "systemd" / "mien.toml").read_text() == make_example()
+
+
 def test_every_key_has_a_description_and_a_row() -> None:
     table = make_table()
     for section in msgspec.structs.fields(Config):

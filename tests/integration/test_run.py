@@ -203,3 +203,28 @@ def test_twenty_faces_make_no_backlog_the_newest_frame_is_next_and_drops_are_cou
     assert late < 3 * early + 50, "with a backlog every frame would be older than the one before"
     numbers = [row["number"] for row in steady]
     assert numbers == sorted(set(numbers))
+
+
+def test_sighup_applies_what_can_be_applied_and_names_what_cannot(
+    clip: Path, run: Start, mosquitto: Callable[..., Mosquitto], subscribe: Callable[..., Subscriber], tmp_path: Path
+) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port, "mien/pi/front/#")
+    child = run(toml_for(clip, port=broker.port))
+    file = tmp_path / "mien-0.toml"
+    subscriber.wait_for("count", b"2")
+    assert not subscriber.on("faces")
+    file.write_text(toml_for(clip, port=broker.port, extra="[publish]\nfaces_hz = 10\n[track]\nkeep_ms = 9\n"))
+    child.send_signal(signal.SIGHUP)
+    subscriber.wait_for("faces", count=3)
+    file.write_text(toml_for(clip, port=broker.port, extra="[publish]\nfaces_hz = -1\n"))
+    child.send_signal(signal.SIGHUP)
+    there = len(subscriber.on("faces"))
+    subscriber.wait_for("faces", count=there + 8)
+    child.send_signal(signal.SIGTERM)
+    code, errors = ended(child)
+    assert code == 0
+    assert "INFO edge.reload: configuration: publish.faces_hz applied\n" in errors
+    assert "WARNING edge.reload: configuration: track.keep_ms: not before a restart\n" in errors
+    assert f"{file}: publish.faces_hz: -1 is not in 0..120; the present configuration stays\n" in errors
+    assert len(subscriber.wait_for("info")) == 1, "it is the same run"

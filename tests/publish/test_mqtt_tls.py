@@ -254,3 +254,18 @@ def test_certificate_and_host_name_are_always_checked() -> None:
 def test_a_password_is_the_first_line_of_its_file(text: str, password: str, tmp_path: Path) -> None:
     (tmp_path / "p").write_bytes(text.encode())
     assert read_password(MqttConfig(username="x", password_file=str(tmp_path / "p"))) == password
+
+
+def test_a_password_named_without_a_folder_is_the_one_systemd_hands_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = MqttConfig(username="x", password_file="mqtt-password")
+    (tmp_path / "mqtt-password").write_text("s3cret\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert read_password(config) == "s3cret"
+    (tmp_path / "mqtt-password").write_text("\n")  # what the unit hands over when there is no such file
+    with pytest.raises(ConfigError, match=r"mqtt\.password_file: mqtt-password: its first line is empty"):
+        read_password(config)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    with pytest.raises(ConfigError, match=r"mqtt\.password_file: mqtt-password: No such file or directory"):
+        read_password(config)

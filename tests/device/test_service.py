@@ -1,0 +1,128 @@
+"""The real unit under a real systemd: ready, watched, stopped, restarted, confined."""
+
+import re
+import time
+
+import pytest
+from device.service import SYNTHETIC, Service
+
+STILLS = "options = { loop = true }\n[track]\nconfirm_ms = 0\n"
+"""Pictures that are shown again and again, each of them long enough to be believed."""
+
+pytestmark = [pytest.mark.device, pytest.mark.timeout(600)]
+
+
+def test_it_is_ready_with_frames_and_says_so_in_one_line(service: Service) -> None:
+    service.configure()
+    service.listen()
+    service.start()
+    assert service.show("ActiveState") == "active"
+    service.wait_heard("availability", "online")
+    service.wait_heard("camera", "live")
+    service.wait_log("ready after")
+    status = service.show("StatusText")
+    assert re.match(r"camera live, \d+ frames, \d+ ms old, 0 faces, mqtt: ", status), status
+
+
+def test_a_missing_camera_keeps_nobody_waiting(service: Service) -> None:
+    service.configure('device = "pi"\n[camera]\nsource = "/dev/video0"\n', dropin="[Service]\nWatchdogSec=4\n")
+    service.start()
+    assert "camera lost" in service.show("StatusText")
+    time.sleep(9)
+    assert service.show("NRestarts") == "0", "waiting for a camera is progress"
+
+
+def test_a_missing_broker_keeps_nobody_waiting(service: Service) -> None:
+    service.configure(SYNTHETIC + "[mqtt]\nport = 1\n")
+    service.start()
+    service.wait_log("Connection refused")
+    assert service.show("ActiveState") == "active"
+
+
+def test_sigterm_says_stopped_and_ends_within_three_seconds(service: Service) -> None:
+    service.configure()
+    service.listen()
+    service.start()
+    service.wait_heard("availability", "online")
+    began = time.monotonic()
+    service.stop()
+    assert time.monotonic() - began < 3
+    service.wait_heard("availability", "stopped")
+    assert service.show("Result") == "success"
+    assert service.show("ExecMainStatus") == "0"
+
+
+def test_a_killed_daemon_is_offline_and_comes_back(service: Service) -> None:
+    service.configure(dropin="[Service]\nRestartSec=1\n")
+    service.listen()
+    service.start()
+    service.wait_heard("availability", "online")
+    service.kill("SIGKILL")
+    service.wait_heard("availability", "offline")
+    service.wait_heard("availability", "online", count=2)
+    assert service.show("NRestarts") == "1"
+
+
+def test_a_hung_daemon_is_found_by_the_watchdog_and_started_again(service: Service) -> None:
+    service.configure(dropin="[Service]\nWatchdogSec=3\nRestartSec=1\n")
+    service.listen()
+    service.start()
+    service.wait_heard("availability", "online")
+    service.kill("SIGSTOP")
+    service.wait_log("Watchdog timeout")
+    service.wait_heard("availability", "online", count=2)
+    assert service.show("NRestarts") == "1"
+
+
+def test_a_mistake_in_the_configuration_is_told_once_and_not_tried_again(service: Service) -> None:
+    service.configure("[camera]\nfps = 0\n", dropin="[Service]\nRestartSec=1\n")
+    assert service.start(check=False) != 0
+    time.sleep(2.5)
+    assert service.show("ActiveState") == "failed"
+    assert service.show("ExecMainStatus") == "78"
+    assert service.show("NRestarts") == "0"
+    assert "mien: error: /etc/mien/front.toml: camera.fps: 0 is not in 1..120" in service.log
+
+
+def test_the_password_comes_from_a_file_that_only_root_can_read(service: Service) -> None:
+    broker = service.container
+    broker.run("mosquitto_passwd", "-b", "-c", "/etc/mosquitto/users", "pi", "s3cret")
+    broker.run("chown", "mosquitto", "/etc/mosquitto/users")
+    broker.write("/run/second.conf", "listener 1884\nallow_anonymous false\npassword_file /etc/mosquitto/users\n")
+    broker.run("systemd-run", "--unit=second", "mosquitto", "-c", "/run/second.conf")
+    toml = SYNTHETIC + '[mqtt]\nport = 1884\nusername = "pi"\npassword_file = "mqtt-password"\n'
+    service.configure(toml, password="s3cret")
+    service.start()
+    service.wait_log("mqtt: localhost:1884 connected")
+    command = broker.run("sh", "-c", "tr '\\0' ' ' < /proc/$0/cmdline", service.show("MainPID")).stdout
+    environment = broker.run("sh", "-c", "cat /proc/$0/environ", service.show("MainPID")).stdout
+    assert "s3cret" not in command + environment + service.log
+    broker.run("systemctl", "stop", "second")
+
+
+def test_it_may_read_what_belongs_to_the_cameras_group_and_is_nobody_otherwise(service: Service) -> None:
+    pictures = "$(dirname $(find /opt/mien/versions -name origins.json | head -1))"
+    service.container.run("sh", "-c", f"rm -rf /srv/p && cp -r {pictures} /srv/p && chgrp -R video /srv/p")
+    service.container.run("chmod", "750", "/srv/p")
+    service.configure('device = "pi"\n[camera]\nsource = "/srv/p"\nname = "front"\n' + STILLS)
+    service.listen()
+    service.start()
+    service.wait_heard("event", count=4)
+    identity = service.container.run("grep", "-E", "^(Uid|CapEff|NoNewPrivs|Seccomp):", _status(service)).stdout
+    fields = {line.split()[0]: line.split()[1] for line in identity.splitlines()}
+    assert int(fields["Uid:"]) > 60_000
+    assert int(fields["CapEff:"], 16) == 0
+    assert (fields["NoNewPrivs:"], fields["Seccomp:"]) == ("1", "2")
+
+
+def test_the_unit_is_confined(service: Service) -> None:
+    rated = service.container.run("systemd-analyze", "security", "--threshold=20", service.unit).stdout
+    exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", rated)
+    assert exposure is not None, rated
+    assert float(exposure[1]) <= 2.0
+    checked = service.container.run("systemd-analyze", "verify", "--recursive-errors=no", service.unit)
+    assert checked.stdout == ""
+
+
+def _status(service: Service) -> str:
+    return f"/proc/{service.show('MainPID')}/status"
