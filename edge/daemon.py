@@ -27,7 +27,7 @@ from edge.capture.grabber import CameraState, Grabber, GrabberTimes
 from edge.config import Config
 from edge.contract.manifest import AnyManifest
 from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, MienError
-from edge.metrics import Metrics
+from edge.metrics import Metrics, Speedometer
 from edge.notify import notify
 from edge.publish import Fanout, Message, Moment, Origin, Outgoing, Vitals, open_sinks
 from edge.publish.clock import read_moment
@@ -83,7 +83,8 @@ class Daemon:
         self._started_ns = time.monotonic_ns()
         self._inferred = 0
         self._faces = 0
-        self._reported: tuple[int, int] = (self._started_ns, 0)
+        self._delegate = "no model"
+        self._fps_of_health, self._fps_of_status = Speedometer(self._started_ns), Speedometer(self._started_ns)
         self.driver_hangs = False
 
     def fail(self, error: BaseException) -> None:
@@ -113,6 +114,7 @@ class Daemon:
         if not has_camera:
             self._open_source(None).close()  # a file that cannot be read is an error before anything is announced
         assembly = assemble(config, frame_wh=(config.camera.width, config.camera.height), metrics=self._metrics)
+        self._delegate = assembly.emotion.interpreter.delegate
         outgoing = Outgoing(
             config.publish, origin=_origin(assembly, config), max_frame_age_ms=config.camera.max_frame_age_ms
         )
@@ -239,12 +241,10 @@ class Daemon:
             _send(sinks, outgoing.camera(state.value, moment=read_moment(), events=events))
 
     def _vitals(self, moment: Moment, grabber: Grabber, sinks: Fanout) -> Vitals:
-        since_ns, before = self._reported
-        self._reported = (moment.now_ns, self._inferred)
         stages = self._metrics.percentiles()
         return Vitals(
             uptime_s=(moment.now_ns - self._started_ns) / 1e9,
-            fps=(self._inferred - before) / max((moment.now_ns - since_ns) / 1e9, 1e-3),
+            fps=self._fps_of_health.read_hz(self._inferred, moment.now_ns),
             frame_age=stages.pop("frame_age", None),
             stages=stages,
             drops=self._slot.dropped,
@@ -259,7 +259,9 @@ class Daemon:
         """One line for ``systemctl status``."""
         stages = self._metrics.percentiles()
         age = f"{stages['frame_age'].p50_ms:.0f} ms old" if "frame_age" in stages else "no frame yet"
-        return f"camera {grabber.state.value}, {self._inferred} frames, {age}, {self._faces} faces, {sinks.status()}"
+        fps = self._fps_of_status.read_hz(self._inferred, time.monotonic_ns())
+        camera = f"camera {grabber.state.value}, {fps:.1f} fps, {age}"
+        return f"{camera}, {self._faces} faces, {self._delegate}, {sinks.status()}"
 
 
 def run_daemon(config: Config, *, file: str, max_frames: int | None, reread: Callable[[], Config] | None = None) -> int:

@@ -57,3 +57,20 @@ def percentiles_of(durations_ns: list[int]) -> Percentiles:
         return round((low + (high - low) * (place % 1)) / 1e6, 4)
 
     return Percentiles(at(0.50), at(0.95), at(0.99), len(ordered))
+
+
+class Speedometer:
+    """How fast a count grew since it was last read.
+
+    Args:
+        now_ns: when the count was 0.
+    """
+
+    def __init__(self, now_ns: int) -> None:
+        self._last: tuple[int, int] = (now_ns, 0)
+
+    def read_hz(self, count: int, now_ns: int) -> float:
+        """Things a second since the last call."""
+        since_ns, before = self._last
+        self._last = (now_ns, count)
+        return (count - before) / max((now_ns - since_ns) / 1e9, 1e-3)

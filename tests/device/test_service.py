@@ -4,6 +4,7 @@ import re
 import time
 
 import pytest
+from brokers import wait_until
 from device.service import SYNTHETIC, Service
 
 STILLS = "options = { loop = true }\n[track]\nconfirm_ms = 0\n"
@@ -20,8 +21,9 @@ def test_it_is_ready_with_frames_and_says_so_in_one_line(service: Service) -> No
     service.wait_heard("availability", "online")
     service.wait_heard("camera", "live")
     service.wait_log("ready after")
+    wait_until(lambda: "connected" in service.show("StatusText"), what=lambda: service.show("StatusText"))
     status = service.show("StatusText")
-    assert re.match(r"camera live, \d+ frames, \d+ ms old, 0 faces, mqtt: ", status), status
+    assert re.match(r"camera live, [\d.]+ fps, \d+ ms old, 0 faces, xnnpack, mqtt: connected", status), status
 
 
 def test_a_missing_camera_keeps_nobody_waiting(service: Service) -> None:
@@ -82,6 +84,19 @@ def test_a_mistake_in_the_configuration_is_told_once_and_not_tried_again(service
     assert service.show("ExecMainStatus") == "78"
     assert service.show("NRestarts") == "0"
     assert "mien: error: /etc/mien/front.toml: camera.fps: 0 is not in 1..120" in service.log
+
+
+def test_a_reload_applies_a_change_and_survives_a_mistake(service: Service) -> None:
+    service.configure()
+    service.start()
+    service.configure(SYNTHETIC + "[smooth]\nenter = 0.7\n")
+    service.container.run("systemctl", "reload", service.unit)
+    service.wait_log("configuration: smooth.enter applied")
+    service.configure("[camera]\nfps = 0\n")
+    service.container.run("systemctl", "reload", service.unit)
+    service.wait_log("camera.fps: 0 is not in 1..120; the present configuration stays")
+    service.wait_for("ActiveState", "active")
+    assert service.show("NRestarts") == "0"
 
 
 def test_the_password_comes_from_a_file_that_only_root_can_read(service: Service) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import MissingDependencyError, UsageError
-from edge.metrics import Metrics
+from edge.metrics import Metrics, Speedometer
 from edge.notify import notify
 from edge.registry import load_entry
 from edge.slot import LatestSlot
@@ -96,3 +96,9 @@ def test_an_error_is_one_line_with_its_exit_code_and_a_traceback_only_on_demand(
     assert plain.stderr == f"mien: error: {tmp_path}/none.toml: No such file or directory\n"
     debug = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False)
     assert "Traceback" in debug.stderr
+
+
+def test_a_speedometer_reads_the_speed_since_it_was_last_read() -> None:
+    meter = Speedometer(1_000_000_000)
+    assert meter.read_hz(30, 3_000_000_000) == 15
+    assert meter.read_hz(40, 4_000_000_000) == 10
