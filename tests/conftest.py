@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from brokers import Link, Mosquitto, Subscriber
+from tools import ROOT, require_tool
 
 pytest_plugins = ("device.fixtures",)
 
-ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
-
-
-def require_tool(name: str, install: str) -> str:
-    """The path of a tool; skips where it is missing, fails where ``MIEN_REQUIRE`` names it."""
-    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if path:
-        return path
-    message = f"{name} is missing: {install}"
-    if name in os.environ.get("MIEN_REQUIRE", "").split(","):
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@
     mien replay SCENES --out FOUND.jsonl [--set detect.bundle=yunet-1280x736]
     python tests/benchmarks/chain_figures.py --scenes SCENES --found FOUND.jsonl --data fer2013.npz
 
-A face counts as found when a box's centre lies within 0.4 of the pasted crop's side from the crop's centre. On the faces
-found, the class with the highest score is compared with the label, once as the chain saw the face and once on the data
-set's own crop: the difference is paired, its interval 95 %.
+A face counts as found when a box's centre lies within 0.4 of the pasted crop's side from the crop's centre. On the
+faces found, the class with the highest score is compared with the label, once as the chain saw the face and once on
+the data set's own crop: the difference is paired, its interval 95 %.
 """
 
 from __future__ import annotations
@@ -59,13 +59,12 @@ def main() -> None:
                 uncertain += box["emotion"] == "uncertain"
                 rows.append(face["index"])
                 truth.append(face["label"])
-    images = read_dataset(options.data).images[np.array(rows)]
+    images = np.asarray(read_dataset(options.data).images)[np.array(rows)].reshape(-1, 48, 48, 1)
     scores = EmotionClassifier(bundle, load_model(bundle).interpreter).classify(images)
     bare = scores.argmax(1) == np.array(truth)
     difference = paired_difference(bare, np.array(chain))
-    print(
-        f"{bundle.manifest.full_name}: {total} faces, {len(rows) / total:.2%} found, {uncertain / len(rows):.1%} uncertain"
-    )
+    shares = f"{len(rows) / total:.2%} found, {uncertain / len(rows):.1%} of them uncertain"
+    print(f"{bundle.manifest.full_name}: {total} faces, {shares}")
     print(f"accuracy on those: chain {np.mean(chain):.2%}, bare crops {bare.mean():.2%}")
     low, high = 100 * difference.low, 100 * difference.high
     print(f"chain less bare: {100 * difference.value:+.2f} points (95 %: {low:+.2f}..{high:+.2f})")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import require_tool
+from tools import require_tool
 
 from edge.capture import open_source
 from edge.capture.base import Source

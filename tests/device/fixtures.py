@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, require_tool
 from device.container import Container, make_root
 from device.service import Service
+from tools import ROOT, require_tool
 
 SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
 """Debian's Python of each release; the wheels are made by ours and must fit."""

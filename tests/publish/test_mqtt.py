@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 from brokers import Link, Mosquitto, Subscriber, free_port, wait_until
-from conftest import require_tool
 from publish_samples import event_message, initial_messages, state_message
+from tools import require_tool
 
 from edge.config import JsonlConfig, MqttConfig
 from edge.errors import ConfigError

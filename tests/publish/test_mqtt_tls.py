@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from brokers import Mosquitto, wait_until
-from conftest import require_tool
 from publish_samples import event_message
+from tools import require_tool
 
 from edge.config import MqttConfig
 from edge.errors import ConfigError

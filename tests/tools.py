@@ -1,0 +1,22 @@
+"""Tools that tests need beside Python packages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def require_tool(name: str, install: str) -> str:
+    """The path of a tool; skips where it is missing, fails where ``MIEN_REQUIRE`` names it."""
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if path:
+        return path
+    message = f"{name} is missing: {install}"
+    if name in os.environ.get("MIEN_REQUIRE", "").split(","):
+        pytest.fail(message)
+    pytest.skip(message)
