@@ -150,11 +150,12 @@ def _quantize_int16x8(tflite: bytes, pixels: Pixels) -> bytes:
 
 
 def _store_float16(tflite: bytes) -> bytes:
-    """Every float32 constant of 16 or more values becomes float16 behind a DEQUANTIZE, which XNNPACK folds away."""
+    """Weights and biases become float16 behind a DEQUANTIZE, which XNNPACK folds away where a layer has both so."""
     graph = Graph(tflite)
-    for index, values in list(graph.constants()):
-        if values.dtype == np.float32 and values.size >= 16:
-            limit = np.finfo(np.float16).max
+    limit = np.finfo(np.float16).max
+    for index in sorted({index for op in graph.weighted_ops() for index in op.inputs[1:]}):
+        values = graph.constant(index)
+        if values is not None and values.dtype == np.float32:
             graph.store_as_float16(index, np.clip(values, -limit, limit).astype(np.float16))
     return graph.encode()
 

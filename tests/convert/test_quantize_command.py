@@ -219,8 +219,8 @@ def test_every_scheme_and_kind_of_input_keeps_the_model(
     from convert.repair import run_logits
 
     assert (run_logits(quantized.model, pixels).argmax(1) == labels).mean() > 0.95
-    if scheme != "int16x8":
-        assert facts.delegated_nodes >= 1
+    plan = {("int8", "uint8"): (1, 3), ("int16x8", "float32"): (0, len(facts.plan))}.get((scheme, io), (1, 1))
+    assert (facts.delegated_nodes, len(facts.plan)) == plan
 
 
 def test_a_float16_file_is_half_as_large_and_a_dynamic_one_a_quarter(workshop: Workshop) -> None:
