@@ -163,6 +163,9 @@ class MqttConfig(Section, frozen=True):
     ca_file: Annotated[str | None, Meta(description="own certificate authority; unset: the system's")] = None
     cert_file: Annotated[str | None, Meta(description="client certificate")] = None
     key_file: Annotated[str | None, Meta(description="key of the client certificate; under systemd: mqtt-key")] = None
+    requests: Annotated[
+        bool, Meta(description="carry out requests: ping, pause, resume, selftest, reload; whoever may publish may ask")
+    ] = False
     queue_max: Annotated[int, Meta(ge=1, le=100_000, description="events kept in memory while the broker is away")] = (
         1000
     )

@@ -14,8 +14,9 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
+from typing import Any
 
 import cv2
 
@@ -34,6 +35,8 @@ from edge.publish.clock import read_moment
 from edge.publish.payloads import VERSIONS, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
 from edge.records import Frame
 from edge.reload import LiveConfig
+from edge.requests import RequestDesk, Verb
+from edge.selftest import run_selftest
 from edge.slot import LatestSlot
 from edge.vitals import cpu_temperature_c, limit_malloc_arenas, resident_bytes
 
@@ -78,7 +81,9 @@ class Daemon:
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._slot: LatestSlot[Frame] = LatestSlot()
-        self._camera_news: deque[CameraState] = deque()
+        self._camera_news: deque[tuple[CameraState, str]] = deque()
+        self._paused = False
+        self._turns = 0
         self._metrics = Metrics()
         self._started_ns = time.monotonic_ns()
         self._inferred = 0
@@ -123,13 +128,14 @@ class Daemon:
             self._slot,
             clock=time.monotonic_ns,
             reopens=has_camera,
-            on_state=lambda state, _detail: self._camera_news.append(state),
+            on_state=lambda state, detail: self._camera_news.append((state, detail)),
             times=GrabberTimes.of(config.camera),
         )
-        sinks = open_sinks(config, file=file)
+        desk = RequestDesk(self._verbs(grabber), boot_id=outgoing.origin.boot_id)
+        sinks = open_sinks(config, file=file, on_request=desk.file)
         try:
             _send(sinks, outgoing.start(_info(assembly, config, outgoing.origin), moment=read_moment()))
-            self._work(assembly, outgoing, sinks, grabber)
+            self._work(assembly, outgoing, sinks, grabber, desk)
         finally:
             sinks.stop(timeout_s=FLUSH_TIMEOUT_S)
             assembly.pipeline.close()
@@ -148,7 +154,7 @@ class Daemon:
         camera = self._config.camera
         return open_source(camera, clock=time.monotonic_ns, paced=True, identity=identity, file=self._file)
 
-    def _work(self, assembly: Assembly, outgoing: Outgoing, sinks: Fanout, grabber: Grabber) -> None:
+    def _work(self, assembly: Assembly, outgoing: Outgoing, sinks: Fanout, grabber: Grabber, desk: RequestDesk) -> None:
         """Starts the threads, watches them, ends them: camera first, then what was seen, then the network."""
         inference = threading.Thread(
             target=self._guarded, args=(lambda: self._infer(assembly, outgoing, sinks, grabber),), name="inference"
@@ -156,13 +162,37 @@ class Daemon:
         inference.start()
         self._start_capture(grabber)
         try:
-            self._watch(grabber, sinks, inference)
+            self._watch(grabber, sinks, inference, desk)
         finally:
             notify(STOPPING=1, STATUS="stopping")
             self._stopping.set()
             grabber.stop()
             inference.join(JOIN_TIMEOUT_S)
             self.driver_hangs = not grabber.wait_ended(JOIN_TIMEOUT_S)
+
+    def _verbs(self, grabber: Grabber) -> dict[str, Verb]:
+        """What can be asked for over the network; carried out by the main thread."""
+
+        def pause() -> dict[str, str]:
+            if not self._paused:
+                self._paused = True
+                grabber.pause()
+            return {}
+
+        def resume() -> dict[str, str]:
+            if self._paused:
+                self._paused = False
+                self._start_capture(grabber)
+            return {}
+
+        def reload() -> dict[str, tuple[str, ...]]:
+            change = self._live.apply()
+            return {"applied": change.applied, "pending": change.pending}
+
+        def selftest() -> Mapping[str, Any]:
+            return run_selftest(self._config.emotion)
+
+        return {"ping": dict, "pause": pause, "resume": resume, "reload": reload, "selftest": selftest}
 
     def _start_capture(self, grabber: Grabber) -> None:
         # A daemon thread: a driver that never returns must not keep the process alive.
@@ -175,19 +205,24 @@ class Daemon:
         except Exception as error:  # noqa: BLE001
             self.fail(error)
 
-    def _watch(self, grabber: Grabber, sinks: Fanout, inference: threading.Thread) -> None:
-        """The main thread's loop: camera, watchdog, readiness, status."""
-        seen: tuple[int, int] = (0, 0)
+    def _watch(self, grabber: Grabber, sinks: Fanout, inference: threading.Thread, desk: RequestDesk) -> None:
+        """The main thread's loop: camera, requests, watchdog, readiness, status."""
+        seen: tuple[int, int, int] = (0, 0, 0)
         ready, ticks = False, 0
         while not self._stopping.wait(TICK_S) and inference.is_alive():
             if grabber.check(time.monotonic_ns()):
                 self._start_capture(grabber)
             is_waiting = grabber.state is CameraState.LOST
-            progress = (self._inferred, grabber.progress_ns if is_waiting else 0)
+            _send(sinks, desk.serve())
+            progress = (
+                self._inferred,
+                grabber.progress_ns if is_waiting else 0,
+                self._turns if self._paused else 0,
+            )
             if progress != seen:
                 seen = progress
                 notify(WATCHDOG=1)
-            if not ready and (self._inferred or is_waiting):
+            if not ready and (self._inferred or is_waiting or self._paused):
                 ready = True
                 notify(READY=1, STATUS=self._status(grabber, sinks))
                 since_start = (time.monotonic_ns() - self._started_ns) / 1e9
@@ -205,6 +240,7 @@ class Daemon:
         max_age_ms = self._config.camera.max_frame_age_ms
         while self._max_frames is None or self._inferred < self._max_frames:
             frame = self._slot.get(TICK_S)
+            self._turns += 1
             self._tell_camera(assembly, outgoing, sinks)
             if changed := self._live.take():
                 outgoing.configure(changed.publish)
@@ -233,11 +269,11 @@ class Daemon:
         self._inferred += 1
 
     def _tell_camera(self, assembly: Assembly, outgoing: Outgoing, sinks: Fanout) -> None:
-        """Tells what the capture thread found out about the camera; a lost one ends every track."""
+        """Tells what the capture thread found out about the camera; a lost or paused one ends every track."""
         while self._camera_news:
-            state = self._camera_news.popleft()
-            is_lost = state is CameraState.LOST
-            events = assembly.pipeline.end_all("camera_lost", time.monotonic_ns()) if is_lost else ()
+            state, detail = self._camera_news.popleft()
+            reason = "camera_lost" if state is CameraState.LOST else "paused" if detail == "paused" else None
+            events = assembly.pipeline.end_all(reason, time.monotonic_ns()) if reason else ()
             _send(sinks, outgoing.camera(state.value, moment=read_moment(), events=events))
 
     def _vitals(self, moment: Moment, grabber: Grabber, sinks: Fanout) -> Vitals:
@@ -260,7 +296,7 @@ class Daemon:
         stages = self._metrics.percentiles()
         age = f"{stages['frame_age'].p50_ms:.0f} ms old" if "frame_age" in stages else "no frame yet"
         fps = self._fps_of_status.read_hz(self._inferred, time.monotonic_ns())
-        camera = f"camera {grabber.state.value}, {fps:.1f} fps, {age}"
+        camera = f"camera {'paused' if self._paused else grabber.state.value}, {fps:.1f} fps, {age}"
         return f"{camera}, {self._faces} faces, {self._delegate}, {sinks.status()}"
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from edge.config import Config
-from edge.errors import MienError
+from edge.errors import MienError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -80,14 +80,20 @@ class LiveConfig:
     def reload(self) -> None:
         """Reads the file again. A mistake in it is told in one line, and everything stays as it is."""
         self.is_asked = False
-        if self._reread is None:
-            log.warning("there is no configuration file to read again")
-            return
         try:
-            change = compare_configs(self.present, self._reread())
+            self.apply()
         except MienError as error:
             log.error("%s; the present configuration stays", error)
-            return
+
+    def apply(self) -> Change:
+        """Reads the file again and says what that changed.
+
+        Raises:
+            MienError: there is no file, or it cannot be used; everything stays as it is.
+        """
+        if self._reread is None:
+            raise UsageError("there is no configuration file to read again")
+        change = compare_configs(self.present, self._reread())
         self.present = change.config
         logging.getLogger().setLevel(change.config.log.level.upper())
         if change.applied:
@@ -97,6 +103,7 @@ class LiveConfig:
             log.warning("configuration: %s: not before a restart", ", ".join(change.pending))
         if not change.applied and not change.pending:
             log.info("configuration: nothing changed")
+        return change
 
     def take(self) -> Config | None:
         """The newest configuration that was not taken yet; None where nothing changed."""

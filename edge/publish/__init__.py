@@ -6,7 +6,7 @@ from typing import Final
 
 from edge.config import Config
 from edge.errors import ConfigError
-from edge.publish.base import Kind, Message, Sink, make_message
+from edge.publish.base import Kind, Message, RequestHandler, RequestSource, Sink, make_message
 from edge.publish.fanout import Fanout
 from edge.publish.outgoing import Outgoing
 from edge.publish.payloads import Moment, Origin, Vitals, schema_of
@@ -45,18 +45,23 @@ def check_sinks(config: Config, *, file: str) -> tuple[str, ...]:
     return names
 
 
-def open_sinks(config: Config, *, file: str = "configuration") -> Fanout:
+def open_sinks(config: Config, *, file: str = "configuration", on_request: RequestHandler | None = None) -> Fanout:
     """Starts every sink that the configuration names.
 
     Args:
         config: the whole configuration.
         file: where it comes from, named in errors.
+        on_request: takes the requests that come over the sinks; None: nobody asks for them.
 
     Raises:
         ConfigError: an unknown sink, or one that can never work as configured.
         PublishError: a sink that cannot be opened.
     """
     names = check_sinks(config, file=file)
-    sinks = Fanout({name: load_entry(SINKS, name, what="sink")(config, file=file) for name in names})
+    parts = {name: load_entry(SINKS, name, what="sink")(config, file=file) for name in names}
+    for part in parts.values():
+        if on_request is not None and isinstance(part, RequestSource):
+            part.listen(on_request)
+    sinks = Fanout(parts)
     sinks.start()
     return sinks

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from edge.publish.payloads import Payload, encode
 
-Kind = Literal["info", "health", "camera", "state", "count", "emotion", "event", "faces"]
+Kind = Literal["info", "health", "camera", "state", "count", "emotion", "event", "faces", "response"]
 """What a message is about; in MQTT the last level of its topic."""
 
 
@@ -60,4 +61,17 @@ class Sink(Protocol):
 
     def counts(self) -> dict[str, int]:
         """Counters for the health report: queued, sent, dropped, reconnects."""
+        ...
+
+
+RequestHandler = Callable[[str, bytes], None]
+"""Takes a request's verb and payload as they came; never blocks, never raises."""
+
+
+@runtime_checkable
+class RequestSource(Protocol):
+    """A sink over which requests can come as well."""
+
+    def listen(self, handler: RequestHandler) -> None:
+        """Hands requests over from now on, by a thread of its own; to be called before `Sink.start`."""
         ...

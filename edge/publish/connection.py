@@ -8,12 +8,14 @@ acknowledgement is.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import select
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -28,6 +30,8 @@ from edge.config import MqttConfig
 from edge.errors import ConfigError, PublishError
 from edge.publish.credentials import make_tls_context, read_password
 
+log = logging.getLogger(__name__)
+
 Version = Literal["5", "3.1.1"]
 Trouble = Literal["unreachable", "tls", "no_answer", "closed", "version", "refused", "configuration"]
 """Why there is no connection: ``closed`` is a peer that hangs up before CONNACK, ``version`` a refused protocol."""
@@ -35,6 +39,10 @@ Trouble = Literal["unreachable", "tls", "no_answer", "closed", "version", "refus
 CONNECT_TIMEOUT_S: Final = 5.0
 """For TCP, again for each step of the TLS handshake, again for CONNACK."""
 _IMPATIENCE_S: Final = 0.1
+PACKET_MAX_BYTES: Final = 16_384
+"""Of what the broker may send to us (MQTT 5)."""
+REQUESTS_WAITING: Final = 32
+"""Requests of one turn of the network thread; of more than that the oldest are forgotten."""
 WINDOW: Final = 20
 """Messages of QoS 1 on their way at a time, unless the broker takes fewer."""
 
@@ -68,10 +76,12 @@ class Identity:
     Attributes:
         client_id: two connections with one id throw each other out.
         will_topic: where the broker says ``offline`` when this connection ends without a goodbye.
+        request_filter: topics of requests; None: nothing is subscribed to.
     """
 
     client_id: str
     will_topic: str
+    request_filter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +149,7 @@ class Connection:
         self._answer: ReasonCode | None = None
         self._last_error = ""
         self._acknowledged: list[Acknowledgement] = []
+        self._requests: deque[tuple[str, bytes]] = deque(maxlen=REQUESTS_WAITING)
         self._client = self._make_client()
 
     def open(
@@ -158,6 +169,8 @@ class Connection:
             self._authenticate()
             self._connect(timeout_s)
             self._await_connack(wake, give_up, timeout_s)
+            if self._identity.request_filter is not None:
+                self._client.subscribe(self._identity.request_filter, qos=1)
         except ConnectError:
             self.close()
             raise
@@ -200,6 +213,12 @@ class Connection:
         acknowledged, self._acknowledged = self._acknowledged, []
         return acknowledged
 
+    def take_requests(self) -> list[tuple[str, bytes]]:
+        """Last level of the topic and payload of what came since the last call."""
+        taken = list(self._requests)
+        self._requests.clear()
+        return taken
+
     def close(self, *, goodbye: bool = False) -> None:
         """Ends the connection.
 
@@ -228,6 +247,8 @@ class Connection:
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         client.on_log = self._on_log
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
         return client
 
     def _authenticate(self) -> None:
@@ -244,7 +265,9 @@ class Connection:
         config = self._config
         self._client.connect_timeout = timeout_s
         try:
-            self._client.connect(config.host, port_of(config), keepalive=config.keepalive_s)
+            self._client.connect(
+                config.host, port_of(config), keepalive=config.keepalive_s, properties=self._connect_properties()
+            )
         except ssl.SSLCertVerificationError as error:
             raise ConnectError("tls", f"TLS: {error.verify_message}") from None
         except ssl.SSLError as error:
@@ -258,6 +281,14 @@ class Connection:
             raise ConnectError("unreachable", f"unknown host {config.host}: not a host name") from None
         except OSError as error:
             raise ConnectError("unreachable", f"unreachable: {error.strerror or error}") from None
+
+    def _connect_properties(self) -> Properties | None:
+        """MQTT 5: the broker is not to send us more than a request can be; 3.1.1 knows no such bound."""
+        if self._version != "5":
+            return None
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.MaximumPacketSize = PACKET_MAX_BYTES
+        return properties
 
     def _await_connack(self, wake: Wake, give_up: Callable[[], bool], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
@@ -313,6 +344,14 @@ class Connection:
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: ReasonCode, properties: Any) -> None:
         self._acknowledged.append(Acknowledgement(mid, str(reason) if reason.is_failure else None))
+
+    def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
+        if not message.retain:  # a retained request would be carried out again at every connect
+            self._requests.append((message.topic.rpartition("/")[2], bytes(message.payload)))
+
+    def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: list[ReasonCode], properties: Any) -> None:
+        if any(reason.is_failure for reason in reasons):
+            log.warning("mqtt: the broker lets nobody subscribe to %s: no requests", self._identity.request_filter)
 
     def _on_log(self, client: Any, userdata: Any, level: int, text: str) -> None:
         """Paho tells why a socket failed only to its log."""

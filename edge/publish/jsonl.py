@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 QUEUE_MAX: Final = 10_000
 """Lines that wait for a slow reader."""
-_SKIPPED_KINDS: Final[tuple[Kind, ...]] = ("count", "emotion")
+_SKIPPED_KINDS: Final[tuple[Kind, ...]] = ("count", "emotion", "response")
 
 LossReason = Literal["queue_full", "write_failed"]
 

@@ -16,12 +16,13 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from edge.config import Config, MqttConfig
-from edge.publish.base import Kind, Message
+from edge.publish.base import Kind, Message, RequestHandler
 from edge.publish.connection import (
     CONNECT_TIMEOUT_S,
     Acknowledgement,
@@ -34,13 +35,15 @@ from edge.publish.connection import (
 )
 from edge.publish.credentials import check_credentials
 from edge.publish.outbox import Gap, MemoryOutbox, Outbox, Record, StoredEvent
-from edge.publish.payloads import EventPayload, GapPayload, as_history, encode
+from edge.publish.payloads import EventPayload, GapPayload, ResponsePayload, as_history, encode
 
 log = logging.getLogger(__name__)
 
 RETAINED: Final[tuple[Kind, ...]] = ("info", "camera", "state", "count", "emotion")
 """In the order in which they are sent after a connect."""
 EVENT_EXPIRY_S: Final = 60
+RESPONSES_WAITING: Final = 64
+"""Answers to requests that were not sent yet; of more than that the oldest are forgotten."""
 STABLE_S: Final = 30.0
 """A connection that lasted so long was a good one: the next backoff starts small again."""
 _PACKET_OVERHEAD_BYTES: Final = 64
@@ -134,6 +137,8 @@ class MqttSink:
         self._latest: dict[Kind, bytes] = {}
         self._dirty: dict[Kind, None] = {}
         self._telemetry: dict[Kind, bytes] = {}
+        self._on_request: RequestHandler | None = None
+        self._responses: deque[tuple[str, bytes]] = deque(maxlen=RESPONSES_WAITING)
         self._online = False
         self._held: Record | None = None
         self._in_flight: dict[int, _Sent] = {}
@@ -147,11 +152,19 @@ class MqttSink:
         check_credentials(self._config, file=self._file)
         self._thread.start()
 
+    def listen(self, handler: RequestHandler) -> None:
+        """Subscribes to requests, if the configuration wants that; see `edge.publish.base.RequestSource`."""
+        if self._config.requests:
+            self._on_request = handler
+            self._identity = replace(self._identity, request_filter=f"{self._base}/request/+")
+
     def send(self, message: Message) -> None:
         """Files one message; see `edge.publish.base.Sink.send`."""
         payload = message.payload
         if isinstance(payload, EventPayload):
             self._outbox.put(StoredEvent(payload.boot_id, payload.seq, message.live_until_ns, message.data))
+        elif isinstance(payload, ResponsePayload):
+            self._responses.append((f"response/{payload.verb}", message.data))
         elif message.kind in RETAINED:
             with self._lock:
                 self._latest[message.kind] = message.data
@@ -258,6 +271,9 @@ class MqttSink:
             self._pump(connection)
             self._settle(connection.poll(wake=self._wake, timeout_s=self._patience_s()))
             self._wake.clear()
+            for verb, data in connection.take_requests():
+                if self._on_request is not None:
+                    self._on_request(verb, data)
             self._check_acknowledgements(connection)
         if connection.closed is None:
             self._take_leave(connection)
@@ -277,6 +293,7 @@ class MqttSink:
             self._online = False
             self._skipped += len(self._telemetry)
             self._telemetry.clear()
+        self._responses.clear()  # who asked over the lost connection does not wait for it any more
         self._held = None
         self._in_flight.clear()
         self._outbox.release()
@@ -309,6 +326,9 @@ class MqttSink:
         self._held = record
         if retained is not None:
             self._send_retained(connection, *retained)
+            return True
+        if self._responses:
+            self._publish(connection, *self._responses.popleft())
             return True
         return self._send_telemetry(connection)
 

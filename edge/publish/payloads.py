@@ -279,6 +279,17 @@ class FacesPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="
     faces: Annotated[list[TelemetryFace], Meta(description="in order of first appearance")]
 
 
+class ResponsePayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="mien.response/1"):
+    """The answer to a request: ``…/response/‹verb›``, QoS 1, not retained."""
+
+    boot_id: BootId
+    verb: Annotated[str, Meta(description="what was asked for")]
+    transaction: Annotated[str | int | None, Meta(description="as in the request; null where it had none")]
+    status: Annotated[Literal["ok", "error"], Meta(description="whether it was carried out")]
+    reason: Annotated[str | None, Meta(description="why not; null where it was")]
+    result: Annotated[dict[str, Any] | None, Meta(description="what there is to say; differs by verb")]
+
+
 SCHEMAS: Final[Mapping[str, Any]] = {
     "event": EventPayload,
     "state": StatePayload,
@@ -286,6 +297,7 @@ SCHEMAS: Final[Mapping[str, Any]] = {
     "faces": FacesPayload,
     "info": InfoPayload,
     "history": HistoryEventPayload | GapPayload,
+    "response": ResponsePayload,
 }
 """Topic to the type of its payload."""
 
@@ -296,6 +308,7 @@ VERSIONS: Final[Mapping[str, str]] = {
     "faces": "mien.faces/1",
     "info": "mien.info/1",
     "gap": "mien.gap/1",
+    "response": "mien.response/1",
 }
 """The schemas that this version speaks, as told in ``…/info``."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from brokers import Mosquitto, Subscriber, free_port
+from brokers import Mosquitto, Subscriber, free_port, wait_until
 from clips import write_clip
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -228,3 +228,90 @@ def test_sighup_applies_what_can_be_applied_and_names_what_cannot(
     assert "WARNING edge.reload: configuration: track.keep_ms: not before a restart\n" in errors
     assert f"{file}: publish.faces_hz: -1 is not in 0..120; the present configuration stays\n" in errors
     assert len(subscriber.wait_for("info")) == 1, "it is the same run"
+
+
+def test_requests_are_carried_out_and_answered(
+    clip: Path, run: Start, mosquitto: Callable[..., Mosquitto], subscribe: Callable[..., Subscriber]
+) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port, "mien/pi/front/#")
+    child = run(toml_for(clip, port=broker.port, extra="requests = true\n"))
+
+    def ask(verb: str, payload: bytes = b"") -> dict[str, object]:
+        before = len(subscriber.on(verb))  # the request is heard as well
+        subscriber.publish(f"mien/pi/front/request/{verb}", payload)
+        subscriber.wait_for(verb, count=before + 2)
+        return next(answer for answer in decoded(subscriber.on(verb)[before:]) if "status" in answer)
+
+    subscriber.wait_for("availability", b"online")
+    subscriber.wait_for("count", b"2")
+    assert ask("ping", b'{"transaction": "a"}') | {"boot_id": ""} == {
+        "schema": "mien.response/1", "boot_id": "", "verb": "ping", "transaction": "a", "status": "ok", "reason": None,
+        "result": {},
+    }  # fmt: skip
+    tested = ask("selftest", b"{}")["result"]
+    assert isinstance(tested, dict)
+    assert tested["worst_steps"] <= tested["max_steps"]
+    assert ask("reload", b"{}")["result"] == {"applied": [], "pending": []}
+    assert "unknown verb; there are pause, ping" in str(ask("explode", b"{}")["reason"])
+    assert "not a request" in str(ask("ping", b'{"transaction": {}}')["reason"])
+
+    assert ask("pause", b"{}")["status"] == "ok"
+
+    def left() -> list[object]:
+        return [event["reason"] for event in decoded(subscriber.on("event")) if event["type"] == "face_left"]
+
+    wait_until(lambda: left()[-2:] == ["paused", "paused"], what=lambda: f"two faces that left: {left()}")
+    subscriber.wait_for("camera", b"opening")
+    appeared = len(subscriber.on("event"))
+    assert ask("resume", b"{}")["status"] == "ok"
+    subscriber.wait_for("camera", b"live", count=2)
+    subscriber.wait_for("event", count=appeared + 2)
+    child.send_signal(signal.SIGTERM)
+    assert ended(child)[0] == 0
+
+
+def test_hostile_requests_neither_stop_nor_slow_the_daemon(
+    clip: Path, run: Start, mosquitto: Callable[..., Mosquitto], subscribe: Callable[..., Subscriber]
+) -> None:
+    broker = mosquitto("allow_anonymous true", "max_queued_messages 0")
+    subscriber = subscribe(broker.port, "mien/pi/front/#")
+    child = run(toml_for(clip, port=broker.port, extra="requests = true\n"))
+    subscriber.wait_for("availability", b"online")
+    payloads = [
+        b"\x00" * 2000,
+        b"{" * 900,
+        b'{"transaction":' + b"[" * 900,
+        b"\xff\xfe",
+        b"null",
+        b'{"a":1}',
+        b"9" * 5000,
+    ]
+    for index in range(10_000):
+        verb = ("ping", "x" * 300, "ü", "a b", "..", "pause ")[index % 6]
+        subscriber.publish(f"mien/pi/front/request/{verb}", payloads[index % len(payloads)])
+    subscriber.wait_quiet()
+    there = len(subscriber.on("ping"))
+    subscriber.publish("mien/pi/front/request/ping", b'{"transaction": "alive"}')
+    wait_until(
+        lambda: any(b'"transaction":"alive","status":"ok"' in answer for answer in subscriber.on("ping")[there:]),
+        what=lambda: f"the answer; the daemon ended with {child.poll()}",
+    )
+    child.send_signal(signal.SIGTERM)
+    code, errors = ended(child)
+    assert code == 0, errors
+    assert "Traceback" not in errors
+
+
+def test_without_being_asked_to_it_takes_no_requests(
+    clip: Path, run: Start, mosquitto: Callable[..., Mosquitto], subscribe: Callable[..., Subscriber]
+) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port, "mien/pi/front/#")
+    run(toml_for(clip, port=broker.port))
+    subscriber.wait_for("availability", b"online")
+    subscriber.publish("mien/pi/front/request/ping", b"{}")
+    subscriber.wait_for("count", b"2")
+    subscriber.wait_quiet()
+    assert subscriber.on("ping") == [b"{}"], "only the request itself"
+    assert "SUBSCRIBE from mien-" not in broker.log

@@ -1,0 +1,110 @@
+"""Requests that come over the network: strictly decoded, bounded in number, each answered once."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from edge.errors import MienError
+from edge.publish import Message, make_message
+from edge.publish.payloads import ResponsePayload
+
+log = logging.getLogger(__name__)
+
+PAYLOAD_MAX_BYTES: Final = 1024
+WAITING_MAX: Final = 32
+"""More than so many that were not looked at yet are dropped, the newest first."""
+
+Verb = Callable[[], Mapping[str, Any]]
+"""Carries out one kind of request; returns what there is to say, raises `MienError` where it could not."""
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Payload of ``…/request/‹verb›``; an empty payload is one without a transaction."""
+
+    transaction: Annotated[str, Meta(max_length=64)] | int | None = None
+
+
+class RequestDesk:
+    """Takes requests from any thread and answers them on the thread that calls `serve`.
+
+    Args:
+        verbs: what can be asked for.
+        boot_id: of this start, part of each answer.
+
+    Attributes:
+        refused: requests that were answered with an error.
+        dropped: requests that came while too many waited, or that cannot even be answered.
+    """
+
+    def __init__(self, verbs: Mapping[str, Verb], *, boot_id: str) -> None:
+        self._verbs = dict(verbs)
+        self._boot_id = boot_id
+        self._waiting: deque[tuple[str, bytes]] = deque()
+        self.refused = self.dropped = 0
+
+    def file(self, verb: str, data: bytes) -> None:
+        """Takes a request as it came; never blocks, never raises."""
+        answerable = len(verb) <= 32 and verb.isascii() and verb.isalnum()
+        if not answerable or len(self._waiting) >= WAITING_MAX:
+            self.dropped += 1
+            return
+        self._waiting.append((verb, data[: PAYLOAD_MAX_BYTES + 1]))
+
+    def serve(self) -> list[Message]:
+        """Carries out what waits, and returns the answers."""
+        messages = []
+        while self._waiting:
+            verb, data = self._waiting.popleft()
+            messages.append(make_message("response", self._answer(verb, data)))
+        return messages
+
+    def _answer(self, verb: str, data: bytes) -> ResponsePayload:
+        transaction: str | int | None = None
+        try:
+            transaction = _decode(data).transaction
+            if verb not in self._verbs:
+                raise _RefusedError(f"unknown verb; there are {', '.join(sorted(self._verbs))}")
+            result = dict(self._verbs[verb]())
+        except (MienError, _RefusedError) as error:
+            self.refused += 1
+            if self.refused.bit_count() == 1:  # 1, 2, 4, 8, …: whoever floods us does not flood the log
+                log.warning("request %s: %s (refused so far: %d)", verb, error, self.refused)
+            return self._response(verb, transaction, reason=str(error))
+        log.log(logging.DEBUG if verb == "ping" else logging.INFO, "request %s: done", verb)
+        return self._response(verb, transaction, result=result)
+
+    def _response(
+        self,
+        verb: str,
+        transaction: str | int | None,
+        *,
+        result: dict[str, Any] | None = None,
+        reason: str | None = None,
+    ) -> ResponsePayload:
+        return ResponsePayload(
+            boot_id=self._boot_id,
+            verb=verb,
+            transaction=transaction,
+            status="ok" if reason is None else "error",
+            reason=reason,
+            result=result,
+        )
+
+
+class _RefusedError(Exception):
+    """A request that is not carried out; the message says why."""
+
+
+def _decode(data: bytes) -> Request:
+    if len(data) > PAYLOAD_MAX_BYTES:
+        raise _RefusedError(f"the payload is longer than {PAYLOAD_MAX_BYTES} bytes")
+    try:
+        return msgspec.json.decode(data, type=Request) if data else Request()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _RefusedError(f"not a request: {error}") from None
