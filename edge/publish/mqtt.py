@@ -7,7 +7,7 @@ One thread owns the connection; `MqttSink.send` only files what it is given. Thr
 - retained topics keep only their newest value, which is sent again after each reconnect; ``online`` follows them.
 - telemetry is for whoever listens now: only the newest waits, nothing is kept while there is no connection.
 
-A retained topic never overtakes a live event that was sent before it; it may overtake history.
+A retained topic never overtakes a live event that was sent before it; both may overtake history.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from edge.publish.connection import (
     port_of,
 )
 from edge.publish.credentials import check_credentials
-from edge.publish.outbox import Gap, MemoryOutbox, Outbox, Record, StoredEvent
+from edge.publish.outbox import Bounds, Gap, MemoryOutbox, Outbox, Record, StoredEvent
 from edge.publish.payloads import EventPayload, GapPayload, as_history, encode
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,9 @@ class MqttSink:
         self._config = config
         self._base = f"{config.prefix}/{device}/{camera}"
         self._identity = Identity(client_id=f"mien-{device}-{camera}", will_topic=f"{self._base}/availability")
-        self._outbox: Outbox = outbox if outbox is not None else MemoryOutbox(config.queue_max)
+        self._outbox: Outbox = (
+            outbox if outbox is not None else MemoryOutbox(Bounds(config.queue_max), clock_ns=clock_ns)
+        )
         self._backoff = backoff or Backoff()
         self._connect_timeout_s = connect_timeout_s
         self._file = file
@@ -135,7 +137,6 @@ class MqttSink:
         self._dirty: dict[Kind, None] = {}
         self._telemetry: dict[Kind, bytes] = {}
         self._online = False
-        self._held: Record | None = None
         self._in_flight: dict[int, _Sent] = {}
 
     def start(self) -> None:
@@ -277,7 +278,6 @@ class MqttSink:
             self._online = False
             self._skipped += len(self._telemetry)
             self._telemetry.clear()
-        self._held = None
         self._in_flight.clear()
         self._outbox.release()
         self._brief_connections = 0 if lasted_s >= STABLE_S else self._brief_connections + 1
@@ -301,12 +301,10 @@ class MqttSink:
         if not self._online and (retained or "state" in self._latest):
             self._introduce(connection, retained)
             return True
-        record = self._held or self._outbox.take()
-        if record is not None and (retained is None or self._is_live(record)):
-            self._held = None
+        record = self._outbox.take(live_only=retained is not None)
+        if record is not None:
             self._send_record(connection, record)
             return True
-        self._held = record
         if retained is not None:
             self._send_retained(connection, *retained)
             return True
