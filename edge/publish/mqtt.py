@@ -13,11 +13,13 @@ A retained topic never overtakes a live event that was sent before it; both may 
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from edge.config import Config, MqttConfig
@@ -34,7 +36,8 @@ from edge.publish.connection import (
 )
 from edge.publish.credentials import check_credentials
 from edge.publish.outbox import Bounds, Gap, MemoryOutbox, Outbox, Record, StoredEvent
-from edge.publish.payloads import EventPayload, GapPayload, as_history, encode
+from edge.publish.payloads import EventPayload, GapPayload, InfoPayload, as_history, encode
+from edge.publish.sqlite_outbox import SqliteOutbox
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +118,7 @@ class MqttSink:
         self._config = config
         self._base = f"{config.prefix}/{device}/{camera}"
         self._identity = Identity(client_id=f"mien-{device}-{camera}", will_topic=f"{self._base}/availability")
-        self._outbox: Outbox = (
-            outbox if outbox is not None else MemoryOutbox(Bounds(config.queue_max), clock_ns=clock_ns)
-        )
+        self._outbox: Outbox = outbox if outbox is not None else MemoryOutbox(_bounds(config), clock_ns=clock_ns)
         self._backoff = backoff or Backoff()
         self._connect_timeout_s = connect_timeout_s
         self._file = file
@@ -146,11 +147,14 @@ class MqttSink:
             ConfigError: password or certificates cannot be read or used.
         """
         check_credentials(self._config, file=self._file)
+        self._outbox.open()
         self._thread.start()
 
     def send(self, message: Message) -> None:
         """Files one message; see `edge.publish.base.Sink.send`."""
         payload = message.payload
+        if isinstance(payload, InfoPayload):
+            self._outbox.begin(payload.boot_id)
         if isinstance(payload, EventPayload):
             self._outbox.put(StoredEvent(payload.boot_id, payload.seq, message.live_until_ns, message.data))
         elif message.kind in RETAINED:
@@ -178,15 +182,19 @@ class MqttSink:
         self._thread.join(timeout_s + 0.2)
         if self._thread.is_alive():
             log.warning("mqtt: %s; gave up after %g s", self._status, timeout_s)
-        else:
-            self._outbox.close()
+        self._outbox.close()
         if len(self._outbox):
             log.warning("mqtt: %d messages were not delivered", len(self._outbox))
 
     def status(self) -> str:
         """What the connection is up to, for people."""
         refusals = "".join(f"; {topic} refused: {reason}" for topic, reason in list(self._refusals.items()))
-        return self._status + refusals
+        trouble = self._outbox.status()
+        return self._status + refusals + (f"; {trouble}" if trouble else "")
+
+    def previous(self) -> tuple[str, int] | None:
+        """See `edge.publish.base.Sink.previous`."""
+        return self._outbox.previous()
 
     def counts(self) -> dict[str, int]:
         """Counters: ``queued`` now; since the start ``sent`` (events acknowledged), ``dropped`` (events, told as
@@ -437,4 +445,19 @@ class MqttSink:
 
 def make_sink(config: Config, *, file: str = "configuration") -> MqttSink:
     """The sink that a configuration describes, not yet started."""
-    return MqttSink(config.mqtt, device=config.device_name, camera=config.camera.name, file=file)
+    outbox = _make_outbox(config.mqtt, camera=config.camera.name)
+    return MqttSink(config.mqtt, device=config.device_name, camera=config.camera.name, outbox=outbox, file=file)
+
+
+def _make_outbox(config: MqttConfig, *, camera: str) -> Outbox:
+    """On disk in the configured folder or the one that systemd gives (``StateDirectory=``), else in memory."""
+    folder = config.outbox_dir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if not folder:
+        log.info("mqtt: events wait in memory only: neither mqtt.outbox_dir nor STATE_DIRECTORY is set")
+        return MemoryOutbox(_bounds(config))
+    # The camera's name has no slash: each camera has its own file where the folder is shared.
+    return SqliteOutbox(Path(folder) / f"outbox-{camera}.db", _bounds(config), commit_s=config.outbox_commit_s)
+
+
+def _bounds(config: MqttConfig) -> Bounds:
+    return Bounds(config.queue_max, config.queue_max_bytes, config.queue_max_age_h * 3600)

@@ -166,7 +166,7 @@ class MemoryOutbox:
         self._history: deque[Record] = deque()
         self._taken: dict[int, Record] = {}
         self._keys = itertools.count(1)
-        self._events = self._data_bytes = self._dropped = 0
+        self._events = self._data_bytes = self._gaps = self._dropped = 0
 
     def open(self) -> None:
         """See `Outbox.open`."""
@@ -248,6 +248,8 @@ class MemoryOutbox:
         if isinstance(record.item, StoredEvent):
             self._events += sign
             self._data_bytes += sign * len(record.item.data)
+        else:
+            self._gaps += sign
 
     def _age(self) -> None:
         """Live events whose time is over become history."""
@@ -295,6 +297,7 @@ class MemoryOutbox:
         """Records a loss in the event's place, as part of the gap before or after it where one adjoins."""
         self._dropped += 1
         record = replace(lost, item=Gap(event.boot_id, event.seq, event.seq, reason), attempted=False)
+        self._count(record, 1)
         at = self._insert(record)
         for first in (at, at - 1):
             if not 0 <= first < len(self._history) - 1:
@@ -304,16 +307,17 @@ class MemoryOutbox:
                 for key in (one.key, two.key):
                     self._changed(key, None)
                 del self._history[first + 1]
+                self._gaps -= 1
                 record = self._history[first] = replace(one, item=joined)
         self._changed(record.key, record)
-        if len(self._history) - self._events > GAPS_MAX:
+        if self._gaps > GAPS_MAX:
             self._forget_oldest_gap()
 
     def _forget_oldest_gap(self) -> None:
-        gaps = [record for record in self._history if isinstance(record.item, Gap)]
-        if len(gaps) > GAPS_MAX:
-            self._history.remove(gaps[0])
-            self._changed(gaps[0].key, None)
+        oldest = next(record for record in self._history if isinstance(record.item, Gap))
+        self._history.remove(oldest)
+        self._count(oldest, -1)
+        self._changed(oldest.key, None)
 
 
 def _key(record: Record) -> int:

@@ -11,6 +11,7 @@ is tried again and then catches up with all that waits.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import sqlite3
 import threading
@@ -273,16 +274,17 @@ class SqliteOutbox(MemoryOutbox):
                 self._commit(file)
                 self._tell_problem("")
             except _DamagedError as error:
-                file = self._abandon(file)
+                _close(file)
+                file = None
                 self._set_aside(error)
             except (sqlite3.Error, OSError) as error:
-                file = self._abandon(file)
+                _close(file)
+                file = None
                 self._tell_problem(f"{self._path}: {error}")
             self._opened.set()
             if not self._wait():
                 break
-        if file:
-            file.close()
+        _close(file)
 
     def _wait(self) -> bool:
         """Waits for changes and then for the rest of the commit interval; False when all is done."""
@@ -307,20 +309,18 @@ class SqliteOutbox(MemoryOutbox):
         found: list[Record] = []
         try:
             mark = file.mark()
-            for record in file.records():
-                found.append(record)
-        except _DamagedError as error:
+            found.extend(file.records())
+        except _DamagedError:
             file.close()
-            self._adopt(found, None, rewrites=True)
-            self._set_aside(error)
-            return _File(self._path)
+            self._adopt(found, None)  # what is whole is saved
+            raise
         except BaseException:
             file.close()
             raise
         self._adopt(found, mark)
         return file
 
-    def _adopt(self, found: list[Record], mark: _Mark | None, *, rewrites: bool = False) -> None:
+    def _adopt(self, found: list[Record], mark: _Mark | None) -> None:
         """Takes over what an earlier start left: in front of what this start made."""
         with self._wake:
             self._was_read = True
@@ -329,12 +329,14 @@ class SqliteOutbox(MemoryOutbox):
             now_ns = self._clock_ns()
             self._service_zero_ns = served_ns - now_ns
             shown = [replace(record, made_ns=record.made_ns - self._service_zero_ns) for record in found]
-            own = [*self._taken.values(), *self._live, *self._history]
-            # Keys of an earlier start are below those of this one.
-            shift = (min((record.key for record in own), default=1) - 1 - newest.key) if newest else 0
-            shown = [replace(record, key=record.key + shift) for record in shown]
-            self._stored = set() if rewrites else {record.key for record in shown}
-            self._rewrites = rewrites or (shift != 0 and bool(shown))
+            own = [record.key for record in (*self._taken.values(), *self._live, *self._history)]
+            if newest and own:  # the disk was late: keys of an earlier start go below those of this one
+                shift = min(own) - 1 - newest.key
+                shown = [replace(record, key=record.key + shift) for record in shown]
+                self._rewrites = True
+            elif newest:
+                self._keys = itertools.count(newest.key + 1)
+            self._stored |= {record.key for record in shown}
             self._previous = _last(mark, found)
             self._mark_is_due = self._mark_is_due or bool(self._boot_id)
             self._remember(shown)
@@ -373,8 +375,7 @@ class SqliteOutbox(MemoryOutbox):
             raise
         with self._wake:
             self._committed = generation
-            self._rewrites = False
-            self._problem = ""
+            self._rewrites = self._rewrites and not clear
             self._wake.notify_all()
 
     def _make_mark(self) -> _Mark | None:
@@ -384,10 +385,6 @@ class SqliteOutbox(MemoryOutbox):
             return None
         self._mark_is_due, self._marked_ns = False, now_ns
         return _Mark(self._boot_id, self._last_seq, now_ns + self._service_zero_ns)
-
-    def _abandon(self, file: _File | None) -> None:
-        if file:
-            file.close()
 
     def _set_aside(self, error: _DamagedError) -> None:
         """A new file is begun at the next turn of the loop, with all that memory holds."""
@@ -402,11 +399,18 @@ class SqliteOutbox(MemoryOutbox):
             self._pend_everything()
 
     def _tell_problem(self, problem: str) -> None:
-        before, self._problem = self._problem, problem
+        with self._wake:
+            before, self._problem = self._problem, problem
+            self._wake.notify_all()
         if problem and problem != before:
             log.error("outbox: %s; events wait in memory only, tried again every %g s", problem, self._retry_s)
         elif before and not problem:
             log.info("outbox: %s is written again", self._path)
+
+
+def _close(file: _File | None) -> None:
+    if file:
+        file.close()
 
 
 @contextlib.contextmanager
@@ -424,6 +428,7 @@ def _damage_told() -> Iterator[None]:
 
 def _values(record: Record) -> tuple[object, ...]:
     item = record.item
+    values: tuple[object, ...]
     if isinstance(item, Gap):
         values = (item.boot_id, item.from_seq, item.to_seq, item.reason, None, record.made_ns)
     else:
