@@ -24,14 +24,17 @@ def measure(folder: Path, *, rate_hz: float, seconds: float, has_broker: bool) -
     """Bytes an hour."""
     outbox = SqliteOutbox(folder / "outbox.db", Bounds(100_000))
     outbox.open()
-    before = written_bytes()
+    outbox.begin("bench")
+    outbox.flush(timeout_s=10)
+    before = written_bytes()  # the file is made: what follows goes on for ever
     for seq in range(1, int(rate_hz * seconds) + 1):
         outbox.put(StoredEvent("bench", seq, 0, b"x" * 900))
         if has_broker and (record := outbox.take()):
             outbox.done(record)
         time.sleep(1 / rate_hz)
+    written = written_bytes() - before
     outbox.close()
-    return (written_bytes() - before) * 3600 / seconds
+    return written * 3600 / seconds
 
 
 def main() -> None:
