@@ -166,9 +166,20 @@ class MqttConfig(Section, frozen=True):
     requests: Annotated[
         bool, Meta(description="carry out requests: ping, pause, resume, selftest, reload; whoever may publish may ask")
     ] = False
-    queue_max: Annotated[int, Meta(ge=1, le=100_000, description="events kept in memory while the broker is away")] = (
-        1000
-    )
+    queue_max: Annotated[int, Meta(ge=1, le=100_000, description="events kept while the broker is away")] = 10_000
+    queue_max_bytes: Annotated[
+        int, Meta(ge=65_536, le=268_435_456, description="bound on their payloads, in memory and in the outbox file")
+    ] = 16_777_216
+    queue_max_age_h: Annotated[
+        float, Meta(gt=0, le=8760, description="older events become a gap; hours that the service ran")
+    ] = 168
+    outbox_dir: Annotated[
+        str | None,
+        Meta(description="folder of the file that keeps events over a restart; unset: $STATE_DIRECTORY, else memory"),
+    ] = None
+    outbox_commit_s: Annotated[
+        float, Meta(ge=0.05, le=1, description="SIGKILL or a power cut takes at most so many seconds of events")
+    ] = 1
 
 
 class JsonlConfig(Section, frozen=True):

@@ -32,7 +32,7 @@ from edge.metrics import Metrics, Speedometer
 from edge.notify import notify
 from edge.publish import Fanout, Message, Moment, Origin, Outgoing, Vitals, open_sinks
 from edge.publish.clock import read_moment
-from edge.publish.payloads import VERSIONS, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
+from edge.publish.payloads import VERSIONS, BootMark, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
 from edge.records import Frame
 from edge.reload import LiveConfig
 from edge.requests import RequestDesk, Verb
@@ -134,7 +134,8 @@ class Daemon:
         desk = RequestDesk(self._verbs(grabber), boot_id=outgoing.origin.boot_id)
         sinks = open_sinks(config, file=file, on_request=desk.file)
         try:
-            _send(sinks, outgoing.start(_info(assembly, config, outgoing.origin), moment=read_moment()))
+            info = _info(assembly, config, outgoing.origin, sinks.previous())
+            _send(sinks, outgoing.start(info, moment=read_moment()))
             self._work(assembly, outgoing, sinks, grabber, desk)
         finally:
             sinks.stop(timeout_s=FLUSH_TIMEOUT_S)
@@ -347,7 +348,7 @@ def _origin(assembly: Assembly, config: Config) -> Origin:
     )
 
 
-def _info(assembly: Assembly, config: Config, origin: Origin) -> InfoPayload:
+def _info(assembly: Assembly, config: Config, origin: Origin, previous: tuple[str, int] | None) -> InfoPayload:
     """What runs here, for ``…/info``."""
     moment, emotion, camera = read_moment(), assembly.emotion, config.camera
     parity = ParityPart(
@@ -369,7 +370,7 @@ def _info(assembly: Assembly, config: Config, origin: Origin) -> InfoPayload:
     own_file = ModelPart(name=config.detect.detector, version=None, sha256=None)
     return InfoPayload(
         boot_id=origin.boot_id,
-        previous=None,
+        previous=BootMark(boot_id=previous[0], last_seq=previous[1]) if previous else None,
         ts=moment.utc(moment.now_ns),
         clock_synced=moment.clock_synced,
         version=__version__,

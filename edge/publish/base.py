@@ -59,6 +59,10 @@ class Sink(Protocol):
         """One or two words for people: ``connected``, ``refused: Bad user name or password``."""
         ...
 
+    def previous(self) -> tuple[str, int] | None:
+        """After `start`: boot_id and last seq of the start before this one, from a sink that keeps them."""
+        ...
+
     def counts(self) -> dict[str, int]:
         """Counters for the health report: queued, sent, dropped, reconnects."""
         ...

@@ -65,6 +65,10 @@ class Fanout:
         """All sinks' words, ``mqtt: connected, jsonl: writing``."""
         return ", ".join(f"{name}: {status}" for name, (status, _) in self.report().items())
 
+    def previous(self) -> tuple[str, int] | None:
+        """Boot_id and last seq of the start before this one, from the first sink that knows them."""
+        return next((mark for sink in self._sinks.values() if (mark := sink.previous())), None)
+
     def counts(self) -> dict[str, int]:
         """All sinks' counters, ``mqtt.sent``."""
         return {f"{name}.{key}": count for name, (_, counts) in self.report().items() for key, count in counts.items()}

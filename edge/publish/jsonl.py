@@ -108,6 +108,10 @@ class JsonlSink:
         """``writing``, or why that does not work."""
         return self._status
 
+    def previous(self) -> tuple[str, int] | None:
+        """None: lines that are written are not read again."""
+        return None
+
     def counts(self) -> dict[str, int]:
         """Counters: ``queued`` lines now; ``sent`` and ``dropped`` lines since the start."""
         return {"queued": len(self._lines), "sent": self._written, "dropped": self._dropped}

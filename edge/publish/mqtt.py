@@ -7,18 +7,20 @@ One thread owns the connection; `MqttSink.send` only files what it is given. Thr
 - retained topics keep only their newest value, which is sent again after each reconnect; ``online`` follows them.
 - telemetry is for whoever listens now: only the newest waits, nothing is kept while there is no connection.
 
-A retained topic never overtakes a live event that was sent before it; it may overtake history.
+A retained topic never overtakes a live event that was sent before it; both may overtake history.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from edge.config import Config, MqttConfig
@@ -34,8 +36,9 @@ from edge.publish.connection import (
     port_of,
 )
 from edge.publish.credentials import check_credentials
-from edge.publish.outbox import Gap, MemoryOutbox, Outbox, Record, StoredEvent
-from edge.publish.payloads import EventPayload, GapPayload, ResponsePayload, as_history, encode
+from edge.publish.outbox import Bounds, Gap, MemoryOutbox, Outbox, Record, StoredEvent
+from edge.publish.payloads import EventPayload, GapPayload, InfoPayload, ResponsePayload, as_history, encode
+from edge.publish.sqlite_outbox import SqliteOutbox
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +121,7 @@ class MqttSink:
         self._config = config
         self._base = f"{config.prefix}/{device}/{camera}"
         self._identity = Identity(client_id=f"mien-{device}-{camera}", will_topic=f"{self._base}/availability")
-        self._outbox: Outbox = outbox if outbox is not None else MemoryOutbox(config.queue_max)
+        self._outbox: Outbox = outbox if outbox is not None else MemoryOutbox(_bounds(config), clock_ns=clock_ns)
         self._backoff = backoff or Backoff()
         self._connect_timeout_s = connect_timeout_s
         self._file = file
@@ -140,7 +143,6 @@ class MqttSink:
         self._on_request: RequestHandler | None = None
         self._responses: deque[tuple[str, bytes]] = deque(maxlen=RESPONSES_WAITING)
         self._online = False
-        self._held: Record | None = None
         self._in_flight: dict[int, _Sent] = {}
 
     def start(self) -> None:
@@ -150,6 +152,7 @@ class MqttSink:
             ConfigError: password or certificates cannot be read or used.
         """
         check_credentials(self._config, file=self._file)
+        self._outbox.open()
         self._thread.start()
 
     def listen(self, handler: RequestHandler) -> None:
@@ -161,6 +164,8 @@ class MqttSink:
     def send(self, message: Message) -> None:
         """Files one message; see `edge.publish.base.Sink.send`."""
         payload = message.payload
+        if isinstance(payload, InfoPayload):
+            self._outbox.begin(payload.boot_id)
         if isinstance(payload, EventPayload):
             self._outbox.put(StoredEvent(payload.boot_id, payload.seq, message.live_until_ns, message.data))
         elif isinstance(payload, ResponsePayload):
@@ -190,15 +195,19 @@ class MqttSink:
         self._thread.join(timeout_s + 0.2)
         if self._thread.is_alive():
             log.warning("mqtt: %s; gave up after %g s", self._status, timeout_s)
-        else:
-            self._outbox.close()
+        self._outbox.close()
         if len(self._outbox):
             log.warning("mqtt: %d messages were not delivered", len(self._outbox))
 
     def status(self) -> str:
         """What the connection is up to, for people."""
         refusals = "".join(f"; {topic} refused: {reason}" for topic, reason in list(self._refusals.items()))
-        return self._status + refusals
+        trouble = self._outbox.status()
+        return self._status + refusals + (f"; {trouble}" if trouble else "")
+
+    def previous(self) -> tuple[str, int] | None:
+        """See `edge.publish.base.Sink.previous`."""
+        return self._outbox.previous()
 
     def counts(self) -> dict[str, int]:
         """Counters: ``queued`` now; since the start ``sent`` (events acknowledged), ``dropped`` (events, told as
@@ -294,7 +303,6 @@ class MqttSink:
             self._skipped += len(self._telemetry)
             self._telemetry.clear()
         self._responses.clear()  # who asked over the lost connection does not wait for it any more
-        self._held = None
         self._in_flight.clear()
         self._outbox.release()
         self._brief_connections = 0 if lasted_s >= STABLE_S else self._brief_connections + 1
@@ -318,12 +326,10 @@ class MqttSink:
         if not self._online and (retained or "state" in self._latest):
             self._introduce(connection, retained)
             return True
-        record = self._held or self._outbox.take()
-        if record is not None and (retained is None or self._is_live(record)):
-            self._held = None
+        record = self._outbox.take(live_only=retained is not None)
+        if record is not None:
             self._send_record(connection, record)
             return True
-        self._held = record
         if retained is not None:
             self._send_retained(connection, *retained)
             return True
@@ -459,4 +465,19 @@ class MqttSink:
 
 def make_sink(config: Config, *, file: str = "configuration") -> MqttSink:
     """The sink that a configuration describes, not yet started."""
-    return MqttSink(config.mqtt, device=config.device_name, camera=config.camera.name, file=file)
+    outbox = _make_outbox(config.mqtt, camera=config.camera.name)
+    return MqttSink(config.mqtt, device=config.device_name, camera=config.camera.name, outbox=outbox, file=file)
+
+
+def _make_outbox(config: MqttConfig, *, camera: str) -> Outbox:
+    """On disk in the configured folder or the one that systemd gives (``StateDirectory=``), else in memory."""
+    folder = config.outbox_dir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if not folder:
+        log.info("mqtt: events wait in memory only: neither mqtt.outbox_dir nor STATE_DIRECTORY is set")
+        return MemoryOutbox(_bounds(config))
+    # The camera's name has no slash: each camera has its own file where the folder is shared.
+    return SqliteOutbox(Path(folder) / f"outbox-{camera}.db", _bounds(config), commit_s=config.outbox_commit_s)
+
+
+def _bounds(config: MqttConfig) -> Bounds:
+    return Bounds(config.queue_max, config.queue_max_bytes, config.queue_max_age_h * 3600)

@@ -123,7 +123,7 @@ class GapPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="mi
     boot_id: BootId
     from_seq: Seq
     to_seq: Annotated[Seq, Meta(description="the last one that was dropped")]
-    reason: Annotated[str, Meta(description="queue_full, refused, too_large or write_failed")]
+    reason: Annotated[str, Meta(description="queue_full, refused, too_large, too_old or write_failed")]
 
 
 class StateFace(Payload, frozen=True, kw_only=True):

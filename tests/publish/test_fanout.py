@@ -27,6 +27,9 @@ class BadSink:
     def status(self) -> str:
         return "fine"
 
+    def previous(self) -> tuple[str, int] | None:
+        return None
+
     def counts(self) -> dict[str, int]:
         return {}
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edge.publish.outbox import Gap, MemoryOutbox, Record, StoredEvent
+from edge.publish.outbox import Bounds, Gap, MemoryOutbox, Record, StoredEvent
 
 
 def event(seq: int, boot_id: str = "b") -> StoredEvent:
@@ -23,14 +23,14 @@ def items(outbox: MemoryOutbox) -> list[object]:
 
 
 def test_events_come_out_in_the_order_in_which_they_went_in() -> None:
-    outbox = MemoryOutbox(10)
+    outbox = MemoryOutbox(Bounds(10))
     for seq in range(1, 6):
         outbox.put(event(seq))
     assert items(outbox) == [1, 2, 3, 4, 5]
 
 
 def test_a_full_outbox_drops_the_oldest_and_says_so_in_their_place() -> None:
-    outbox = MemoryOutbox(3)
+    outbox = MemoryOutbox(Bounds(3))
     for seq in range(1, 8):
         outbox.put(event(seq))
     assert outbox.counts() == {"queued": 3, "dropped": 4}
@@ -38,14 +38,14 @@ def test_a_full_outbox_drops_the_oldest_and_says_so_in_their_place() -> None:
 
 
 def test_gaps_of_two_starts_are_told_apart() -> None:
-    outbox = MemoryOutbox(1)
+    outbox = MemoryOutbox(Bounds(1))
     for seq, boot_id in ((8, "old"), (9, "old"), (1, "new"), (2, "new")):
         outbox.put(event(seq, boot_id))
     assert items(outbox) == [Gap("old", 8, 9, "queue_full"), Gap("new", 1, 1, "queue_full"), 2]
 
 
 def test_what_was_not_acknowledged_comes_again_in_front_as_attempted() -> None:
-    outbox = MemoryOutbox(10)
+    outbox = MemoryOutbox(Bounds(10))
     for seq in range(1, 5):
         outbox.put(event(seq))
     first, second = outbox.take(), outbox.take()
@@ -61,7 +61,7 @@ def test_what_was_not_acknowledged_comes_again_in_front_as_attempted() -> None:
 
 
 def test_an_event_that_is_refused_becomes_a_gap_and_a_refused_gap_is_forgotten() -> None:
-    outbox = MemoryOutbox(10)
+    outbox = MemoryOutbox(Bounds(10))
     outbox.put(event(1))
     record = outbox.take()
     assert record
@@ -75,7 +75,7 @@ def test_an_event_that_is_refused_becomes_a_gap_and_a_refused_gap_is_forgotten()
 
 
 def test_an_unacknowledged_record_is_still_counted_as_queued() -> None:
-    outbox = MemoryOutbox(10)
+    outbox = MemoryOutbox(Bounds(10))
     outbox.put(event(1))
     outbox.take()
     assert len(outbox) == 1
@@ -87,7 +87,7 @@ class OutboxKeepsAccount(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outbox = MemoryOutbox(5)
+        self.outbox = MemoryOutbox(Bounds(5))
         self.seq = 0
         self.taken: list[Record] = []
         self.arrived: set[int] = set()
@@ -148,7 +148,7 @@ TestOutboxKeepsAccount.settings = settings(max_examples=60, stateful_step_count=
 
 @given(st.lists(st.integers(1, 3), max_size=30), st.integers(1, 4))
 def test_gaps_never_overlap_and_never_cover_what_is_stored(bursts: list[int], bound: int) -> None:
-    outbox = MemoryOutbox(bound)
+    outbox = MemoryOutbox(Bounds(bound))
     seq = 0
     for burst in bursts:
         for _ in range(burst):
