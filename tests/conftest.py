@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 from brokers import Link, Mosquitto, Subscriber
+from hypothesis import HealthCheck, settings
 from tools import ROOT, require_tool
 
 pytest_plugins = ("device.fixtures",)
 
 SHARED = ROOT.parent / "shared"
+
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("mien", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mien")
 
 
 @pytest.fixture(scope="session")
