@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 from brokers import Link, Mosquitto, Subscriber
 from hypothesis import HealthCheck, settings
@@ -19,6 +20,8 @@ SHARED = ROOT.parent / "shared"
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("mien", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mien")
+# Pictures in tests are small; OpenCV's pool beside those of other libraries in one process waits more than it works.
+cv2.setNumThreads(1)
 
 
 @pytest.fixture(scope="session")
