@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from edge.publish.outbox import Bounds, StoredEvent
 from edge.publish.sqlite_outbox import SqliteOutbox
-outbox = SqliteOutbox(Path(sys.argv[1]), Bounds(100_000), commit_s=0.05)
+outbox = SqliteOutbox(Path(sys.argv[1]), Bounds(10_000_000, data_bytes=2**32), commit_s=0.05)
 outbox.open()
 for seq in range(1, 100_000):
     outbox.put(StoredEvent(sys.argv[2], seq, 0, b"x" * 500))
@@ -33,7 +33,7 @@ def event(seq: int, boot_id: str = "b") -> StoredEvent:
 
 
 def opened(path: Path, *, events: int = 100_000) -> SqliteOutbox:
-    outbox = SqliteOutbox(path, Bounds(events), commit_s=0.05, retry_s=0.1)
+    outbox = SqliteOutbox(path, Bounds(events, data_bytes=2**32), commit_s=0.05, retry_s=0.1)
     outbox.open()
     return outbox
 
@@ -84,6 +84,7 @@ def test_a_full_queue_keeps_its_gap_over_a_restart(tmp_path: Path) -> None:
 
 
 def test_sigkill_at_20_random_moments_loses_nothing_that_was_committed(tmp_path: Path) -> None:
+    """The bounds are out of the way: on a fast machine twenty children fill the default 16 MiB."""
     rng = random.Random(5)
     path = tmp_path / "o.db"
     committed: dict[str, int] = {}
@@ -96,7 +97,7 @@ def test_sigkill_at_20_random_moments_loses_nothing_that_was_committed(tmp_path:
         child.kill()
         told = child.communicate()[0].split(b"\n")[:-1]
         committed[boot_id] = int(told[-1])
-    outbox = opened(path)
+    outbox = opened(path, events=10_000_000)
     stored: dict[str, list[int]] = {}
     for record in take_all(outbox):
         assert isinstance(record.item, StoredEvent)
