@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +17,9 @@ from training.targets import Floats
 
 Teach = Callable[[Floats], Floats]
 """Teachers' probabilities (n, heads, classes) for pixels (n, height, width, channels) float32 in 0..255."""
+
+_AHEAD: Final = 4
+"""Batches that are made while the network computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +47,23 @@ class Batches:
         """Steps an epoch; the last pictures of an epoch's order that fill no batch wait for the next epoch."""
         return len(self.inputs) // self.size
 
-    def order(self, epoch: int) -> npt.NDArray[np.int64]:
-        """The pictures' order in an epoch."""
+    def of_epoch(self, epoch: int) -> Iterator[tuple[Floats, Floats]]:
+        """All batches of an epoch, counted from 1, in their order; the next ones are made in a thread meanwhile."""
+        order = self._order(epoch)
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as maker:
+            made = deque(maker.submit(self._make, order, epoch, step) for step in range(min(_AHEAD, len(self))))
+            for step in range(len(self)):
+                inputs, targets = made.popleft().result()
+                if step + _AHEAD < len(self):
+                    made.append(maker.submit(self._make, order, epoch, step + _AHEAD))
+                if self.teach is not None:  # not in the thread: a backend's networks belong to the main one
+                    targets = np.concatenate([targets, self.teach(inputs)], axis=1)
+                yield inputs, targets
+
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         return np.random.default_rng([self.recipe.train.seed, epoch]).permutation(len(self.inputs))
 
-    def batch(self, order: npt.NDArray[np.int64], *, epoch: int, step: int) -> tuple[Floats, Floats]:
+    def _make(self, order: npt.NDArray[np.int64], epoch: int, step: int) -> tuple[Floats, Floats]:
         """Inputs (n, ...) float32 and targets (n, heads, classes) float32 of one step, counted from 0."""
         rows = order[step * self.size : (step + 1) * self.size]
         rng = np.random.default_rng([self.recipe.train.seed, epoch, step])
@@ -56,6 +74,4 @@ class Batches:
             draw, mixup = rng.random(), self.recipe.train.mixup
             if draw < mixup + self.recipe.train.cutmix:
                 inputs, targets = mix_batch(inputs, targets, rng, kind="mixup" if draw < mixup else "cutmix")
-        if self.teach is not None:
-            targets = np.concatenate([targets, self.teach(inputs)], axis=1)
         return inputs, targets

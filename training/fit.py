@@ -114,12 +114,11 @@ def fit(
             training = extract(training, recipe, cache=out.parent / "features")
             validation = extract(validation, recipe, cache=out.parent / "features")
         record = _describe(recipe, data, training, validation, teachers, accelerators)
-        batches = Batches(
-            inputs=training.inputs,
-            targets=prepare_targets(training, recipe, source=data.train.name),
-            recipe=recipe,
-            teach=teachers.teach if teachers else None,
-        )
+        targets = prepare_targets(training, recipe, source=data.train.name)
+        teach = teachers.teach if teachers else None
+        if teach and recipe.distill and recipe.distill.views == "plain":
+            targets, teach = np.concatenate([targets, judge_both_ways(teach, training.inputs)], axis=1), None
+        batches = Batches(inputs=training.inputs, targets=targets, recipe=recipe, teach=teach)
         run = _Run(recipe, batches, validation, out=out, record=record, reporter=reporter or SilentReporter())
         return run.go(resume=resume)
     finally:
@@ -148,6 +147,16 @@ def predict_logits(model: Any, inputs: npt.NDArray[Any], *, heads: int = 1, batc
         for start in range(0, len(inputs), batch_size)
     ]
     return np.concatenate(parts).reshape(len(inputs), heads, -1)
+
+
+def judge_both_ways(teach: Teach, inputs: npt.NDArray[Any], *, batch_size: int = 256) -> Floats:
+    """(n, heads, classes) float32: the teachers' mean opinion of pictures (n, h, w, c) and of their mirror images."""
+
+    def judge(pictures: npt.NDArray[Any]) -> Floats:
+        floats = pictures.astype(np.float32)
+        return (teach(floats) + teach(np.ascontiguousarray(floats[:, :, ::-1]))) / 2
+
+    return np.concatenate([judge(inputs[start : start + batch_size]) for start in range(0, len(inputs), batch_size)])
 
 
 class _Run:
@@ -222,9 +231,8 @@ class _Run:
     def _train(self, epoch: int) -> float:
         """One pass over the training pictures; returns the mean loss."""
         self.model.reset_metrics()
-        order, steps, loss = self.batches.order(epoch), len(self.batches), math.nan
-        for step in range(steps):
-            inputs, targets = self.batches.batch(order, epoch=epoch, step=step)
+        steps, loss = len(self.batches), math.nan
+        for step, (inputs, targets) in enumerate(self.batches.of_epoch(epoch)):
             # Keras returns the mean over the epoch so far, which one NaN turns into NaN.
             loss = float(self.model.train_on_batch(inputs, targets))
             if not math.isfinite(loss):

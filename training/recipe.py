@@ -134,10 +134,13 @@ class Distill(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Attributes:
         weight: share of the teachers in the loss, the labels have the rest.
         temperature: of both softmaxes in the teachers' share.
+        views: ``augmented``: the teachers judge every picture as the student sees it, each time; ``plain``: they judge
+            each picture and its mirror image once, before training, which costs next to nothing.
     """
 
     weight: float = 0.7
     temperature: float = 2.0
+    views: Literal["augmented", "plain"] = "augmented"
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

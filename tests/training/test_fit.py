@@ -17,7 +17,7 @@ from faces import make_recipe, write_faces  # noqa: E402
 
 from edge.errors import DataError, MienError, TrainingError, UsageError  # noqa: E402
 from training.distill import load_keras_model, load_teachers  # noqa: E402
-from training.fit import SilentReporter, deployable_model, fit, predict_logits  # noqa: E402
+from training.fit import SilentReporter, Teachers, deployable_model, fit, predict_logits  # noqa: E402
 from training.holdout import TrainingData, load_training_data  # noqa: E402
 from training.objective import make_loss  # noqa: E402
 from training.recipe import Distill, Recipe  # noqa: E402
@@ -185,6 +185,22 @@ def test_with_all_weight_on_the_teacher_the_labels_are_never_looked_at(data: Tra
     assert rows[0] is not None
     assert rows[1] is not None
     assert rows[0].loss != rows[1].loss
+
+
+def test_plain_views_ask_the_teachers_once_about_each_picture_and_its_mirror_image(
+    data: TrainingData, tmp_path: Path
+) -> None:
+    asked: list[np.ndarray] = []
+
+    def teach(inputs: np.ndarray) -> np.ndarray:
+        asked.append(inputs)
+        return np.full((len(inputs), 1, 7), 1 / 7, np.float32)
+
+    student = make_recipe(input={"size_px": 16}, train={"epochs": 2}, distill={"views": "plain"})
+    assert fit(student, data, out=tmp_path / "run", teachers=Teachers(teach=teach, sha256={})).finished
+    plain, mirrored = np.concatenate(asked[::2]), np.concatenate(asked[1::2])
+    np.testing.assert_array_equal(plain[..., 0], np.asarray(data.train.images, np.float32))
+    np.testing.assert_array_equal(mirrored, plain[:, :, ::-1])
 
 
 def replaced_seconds(row: EpochRow | None, of: EpochRow | None) -> EpochRow | None:
