@@ -39,7 +39,7 @@ from training.runs import (
     write_json,
 )
 from training.state import AveragedWeights, load_checkpoint, save_checkpoint
-from training.targets import NOT_JUDGED, Arrays, Floats, make_arrays, prepare_targets
+from training.targets import NOT_JUDGED, Arrays, Floats, class_offsets, make_arrays, prepare_targets
 
 
 class Reporter(Protocol):
@@ -119,7 +119,8 @@ def fit(
         if teach and recipe.distill and recipe.distill.views == "plain":
             targets, teach = np.concatenate([targets, judge_both_ways(teach, training.inputs)], axis=1), None
         batches = Batches(inputs=training.inputs, targets=targets, recipe=recipe, teach=teach)
-        run = _Run(recipe, batches, validation, out=out, record=record, reporter=reporter or SilentReporter())
+        offsets = class_offsets(training, recipe)
+        run = _Run(recipe, batches, validation, offsets, out=out, record=record, reporter=reporter or SilentReporter())
         return run.go(resume=resume)
     finally:
         keras.config.set_dtype_policy("float32")
@@ -167,12 +168,13 @@ class _Run:
         recipe: Recipe,
         batches: Batches,
         validation: Arrays,
+        offsets: Floats,
         *,
         out: Path,
         record: RunRecord,
         reporter: Reporter,
     ) -> None:
-        self.recipe, self.batches, self.validation = recipe, batches, validation
+        self.recipe, self.batches, self.validation, self.offsets = recipe, batches, validation, offsets
         self.out, self.record, self.reporter = out, record, reporter
         self.heads, self.classes = len(recipe.data.targets), len(recipe.data.classes)
         shape = tuple(int(side) for side in batches.inputs.shape[1:])
@@ -252,6 +254,7 @@ class _Run:
                 logits = predict_logits(self.model, self.validation.inputs, heads=self.heads)
         else:
             logits = predict_logits(self.model, self.validation.inputs, heads=self.heads)
+        logits -= self.offsets
         accuracies: dict[str, float] = {
             target: round(_accuracy(logits[:, head], self.validation.labels[:, head]), 6)
             for head, target in enumerate(self.recipe.data.targets)
@@ -280,19 +283,20 @@ class _Run:
         *others, last = self.recipe.data.targets
         for head, target in enumerate([*others, last]):
             file = model_file(self.out, None if target == last else target)
-            save_model(deployable_model(self.model, self.recipe, head=head), file)
+            save_model(deployable_model(self.model, self.recipe, head=head, offsets=self.offsets[head]), file)
 
     def _write_log(self, rows: list[EpochRow]) -> None:
         write_file(self.out / LOG, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
 
 
-def deployable_model(model: Any, recipe: Recipe, *, head: int) -> Any:
+def deployable_model(model: Any, recipe: Recipe, *, head: int, offsets: Floats) -> Any:
     """The network with one head: pixels 0..255 in, (n, classes) float32 logits out.
 
     Args:
         model: as it was trained, with all heads in one dense layer.
         recipe: its recipe.
         head: position in ``recipe.data.targets``.
+        offsets: (classes,) what its logits are lowered by.
     """
     classes = len(recipe.data.classes)
     single = make_model(
@@ -305,6 +309,7 @@ def deployable_model(model: Any, recipe: Recipe, *, head: int) -> Any:
     mine = slice(head * classes, (head + 1) * classes)
     for i in (-2, -1):  # The logits are the last layer: kernel (features, outputs), bias (outputs).
         weights[i] = weights[i][..., mine]
+    weights[-1] = weights[-1] - offsets
     single.set_weights(weights)
     if recipe.features:
         from training.features import put_behind_base

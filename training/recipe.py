@@ -102,6 +102,9 @@ class Train(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         warmup_epochs: linear rise from 0 at the beginning.
         label_smoothing: share of a target that is spread over all classes.
         class_weights: ``balanced`` weighs a picture by the inverse frequency of its class.
+        logit_adjustment: for a target, the share of the logarithm of each class's frequency in training that is taken
+            off the kept network's logits, so that rare classes are named more often (Menon et al., Long-tail learning
+            via logit adjustment, 2021, post-hoc form); 0 for none.
         ema: decay a step of the averaged weights that are validated and kept; 0 for none.
         mixup: share of batches that are mixed with a shuffled copy (Zhang et al., mixup, 2018).
         cutmix: share of batches that get a rectangle of a shuffled copy (Yun et al., CutMix, 2019).
@@ -120,6 +123,7 @@ class Train(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    logit_adjustment: dict[Target, float] = field(default_factory=dict)
     ema: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -217,5 +221,9 @@ def check_recipe(recipe: Recipe, *, file: str | Path) -> Recipe:
         raise ConfigError(file, "data.classes", f"{list(data.classes)}: two or more different of {', '.join(LABELS)}")
     if not data.targets or len(set(data.targets)) != len(data.targets):
         raise ConfigError(file, "data.targets", f"{list(data.targets)}: each of own, votes at most once, at least one")
+    for target, share in train.logit_adjustment.items():
+        if target not in data.targets or not 0 <= share <= 1:
+            allowed = f"0..1 for one of {', '.join(data.targets)}"
+            raise ConfigError(file, f"train.logit_adjustment.{target}", f"{share}: wanted {allowed}")
     recipe.augment.check(file=file)
     return recipe

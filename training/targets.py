@@ -80,6 +80,14 @@ def prepare_targets(arrays: Arrays, recipe: Recipe, *, source: str) -> Floats:
     return smoothed.astype(np.float32)
 
 
+def class_offsets(arrays: Arrays, recipe: Recipe) -> Floats:
+    """(heads, classes) float32 that the kept networks' logits are lowered by: see `Train.logit_adjustment`."""
+    mass = arrays.targets.sum(axis=0)
+    shares = np.array([[recipe.train.logit_adjustment.get(target, 0.0)] for target in recipe.data.targets])
+    offsets: Floats = (shares * np.log(mass / mass.sum(axis=1, keepdims=True))).astype(np.float32)
+    return offsets
+
+
 def _head(dataset: Dataset, target: Target, classes: Sequence[str]) -> tuple[Floats, npt.NDArray[np.int64]]:
     own = dataset.class_indices(classes)
     one_hot = np.eye(len(classes), dtype=np.float32)[own]

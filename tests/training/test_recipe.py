@@ -27,6 +27,10 @@ def test_a_shipped_recipe_is_written_and_read_back_the_same(name: str, tmp_path:
         ("name = 'x'\nmodel = {architecture = 'resnet'}\n[train]\nlearnig_rate = 1", "learnig_rate"),
         ("name = 'x'\nmodel = {architecture = 'resnet'}\n[train]\nepochs = 0", "train.epochs: 0 is not in 1..100000"),
         ("name = 'x'\nmodel = {architecture = 'resnet'}\n[train]\nepochs = 'ten'", "train.epochs"),
+        (
+            "name = 'x'\nmodel = {architecture = 'resnet'}\n[train.logit_adjustment]\nvotes = 0.5",
+            "train.logit_adjustment.votes: 0.5: wanted 0..1 for one of own",
+        ),
         ("name = 'x'\nmodel = {architecture = 'resnet'}\n[data]\nclasses = ['happy', 'joy']", "data.classes"),
         ("name = 'x'\nmodel = {architecture = 'resnet'}\n[augment]\nflip = 2", "augment.flip: 2.0 is not in 0..1"),
         ("name = 'x'\nmodel = {architecture = 'resnet'}\n[data]\ntargets = ['own', 'own']", "data.targets"),

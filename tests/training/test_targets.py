@@ -10,7 +10,7 @@ from faces import make_recipe, read_faces
 
 from edge.contract.labels import LABELS
 from edge.errors import DataError
-from training.targets import NOT_JUDGED, make_arrays, prepare_targets
+from training.targets import NOT_JUDGED, class_offsets, make_arrays, prepare_targets
 
 
 def test_votes_become_shares_that_weigh_as_much_as_their_part_of_all_votes(tmp_path: Path) -> None:
@@ -70,3 +70,14 @@ def test_a_missing_class_and_no_picture_at_all_are_one_clear_line(tmp_path: Path
         prepare_targets(make_arrays(faces.select(np.zeros(0, np.int64)), recipe), recipe, source="faces")
     with pytest.raises(DataError, match="no picture has FER"):
         make_arrays(read_faces(tmp_path, votes=False), make_recipe(data={"targets": ["votes"]}))
+
+
+def test_offsets_are_the_share_asked_for_of_the_logarithm_of_each_class_frequency(tmp_path: Path) -> None:
+    recipe = make_recipe(data={"targets": ["own", "votes"]}, train={"logit_adjustment": {"own": 0.5}})
+    faces = read_faces(tmp_path, count=70)
+    rare = np.flatnonzero(faces.labels == 1)[2:]
+    arrays = make_arrays(faces.select(np.setdiff1d(np.arange(len(faces)), rare)), recipe)
+    frequencies = np.bincount(arrays.labels[:, 0]) / len(arrays)
+    offsets = class_offsets(arrays, recipe)
+    np.testing.assert_allclose(offsets[0], 0.5 * np.log(frequencies), rtol=1e-5)
+    assert not offsets[1].any()
