@@ -69,6 +69,17 @@ def run(
     raise typer.Exit(run_daemon(read(), file=str(config), max_frames=max_frames, reread=read))
 
 
+@app.command("ha-preview")
+def ha_preview(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file (TOML).")] = None,
+) -> None:
+    """What Home Assistant is told, topic and payload; nothing is sent."""
+    from edge.config import Config, load_config
+    from edge.homeassistant_view import show_discovery
+
+    show_discovery(load_config(config) if config else Config(), console=out)
+
+
 @app.command()
 def demo(
     seconds: Annotated[float, typer.Option(min=0, help="How long; 0: until Ctrl-C.")] = 30,
@@ -179,6 +190,9 @@ class SchemaName(str, Enum):
     health = "health"
     info = "info"
     faces = "faces"
+    problem = "problem"
+    history = "history"
+    response = "response"
     manifest = "manifest"
     config = "config"
 

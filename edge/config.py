@@ -18,10 +18,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-TopicLevel = Annotated[
-    str, Meta(pattern=r"^[^/+#\x00\s]{1,64}$", description="1 to 64 characters without / + # or space")
-]
-TopicPrefix = Annotated[str, Meta(pattern=r"^[^/+#\x00\s]+(/[^/+#\x00\s]+)*$", description="topic levels joined by /")]
+# What MQTT forbids in topics, and what brokers hang up on: control characters, surrogates, U+FFFE and U+FFFF.
+_LEVEL = r"[^/+#\s\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]"
+_END = r"$(?!\n)"
+_TOPIC_LEVEL = rf"^{_LEVEL}{{1,64}}{_END}"
+_TOPIC_LEVELS = rf"^(?!\$)(?=.{{1,128}}{_END}){_LEVEL}+(/{_LEVEL}+)*{_END}"
+_PATTERNS_IN_WORDS = {
+    _TOPIC_LEVEL: "1 to 64 characters without / + # or space",
+    _TOPIC_LEVELS: "topic levels joined by /, without + # or space, at most 128 characters, the first not a $",
+}
+TopicLevel = Annotated[str, Meta(pattern=_TOPIC_LEVEL)]
+TopicPrefix = Annotated[str, Meta(pattern=_TOPIC_LEVELS)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
@@ -182,6 +189,16 @@ class MqttConfig(Section, frozen=True):
     ] = 1
 
 
+class HomeAssistantConfig(Section, frozen=True):
+    """Entities that appear in Home Assistant by themselves, over its MQTT integration."""
+
+    enabled: Annotated[bool, Meta(description="tell Home Assistant what there is (MQTT discovery)")] = False
+    discovery_prefix: Annotated[TopicPrefix, Meta(description="as set in its MQTT integration")] = "homeassistant"
+    status_topic: Annotated[TopicPrefix, Meta(description="where it says online when it has started")] = (
+        "homeassistant/status"
+    )
+
+
 class JsonlConfig(Section, frozen=True):
     """One JSON object a line."""
 
@@ -206,6 +223,7 @@ class Config(Section, frozen=True):
     quality: QualityConfig = QualityConfig()
     publish: PublishConfig = PublishConfig()
     mqtt: MqttConfig = MqttConfig()
+    homeassistant: HomeAssistantConfig = HomeAssistantConfig()
     jsonl: JsonlConfig = JsonlConfig()
     log: LogConfig = LogConfig()
 
@@ -286,6 +304,8 @@ def decode_options(raw: Mapping[str, Any], kind: type[S], *, file: str, key: str
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         problem, _, where = str(error).partition(" - at `$")
+        for pattern, words in _PATTERNS_IN_WORDS.items():
+            problem = problem.replace(f"`str` matching regex {pattern!r}", words)
         at = ".".join(part for part in (key, where.strip("`").lstrip(".")) if part)
         path = where.strip("`").lstrip(".").split(".")
         bounds = _bounds(kind, path)

@@ -247,6 +247,7 @@ class Daemon:
                 outgoing.configure(changed.publish)
                 assembly.pipeline.configure(smooth=changed.smooth, quality=changed.quality)
             moment = read_moment()
+            _send(sinks, outgoing.problems(_problems(assembly, outgoing, sinks), moment=moment))
             if self._inferred and outgoing.is_health_due(moment=moment):
                 _send(sinks, outgoing.health(self._vitals(moment, grabber, sinks), moment=moment))
             if frame is None:
@@ -335,6 +336,15 @@ def run_daemon(config: Config, *, file: str, max_frames: int | None, reread: Cal
 def _send(sinks: Fanout, messages: list[Message]) -> None:
     for message in messages:
         sinks.send(message)
+
+
+def _problems(assembly: Assembly, outgoing: Outgoing, sinks: Fanout) -> list[str]:
+    """What somebody should look at, for ``…/problem``."""
+    camera, reason = outgoing.camera_state, assembly.emotion.fallback_reason
+    problems = [f"camera: {camera}"] if camera in ("stale", "lost") else []
+    if reason:
+        problems.append(f"delegate: {reason}")
+    return problems + sinks.problems()
 
 
 def _origin(assembly: Assembly, config: Config) -> Origin:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from edge import errors
-from edge.cli import app
+from edge.cli import SchemaName, app
 from edge.config_reference import make_table
 from edge.publish.payloads import SCHEMAS
+from edge.schemas import NAMES
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,6 +35,12 @@ def test_every_command_is_documented() -> None:
         assert any(re.match(rf"mien {first}\b", text) and all(word in text for word in rest) for text in documented), (
             name
         )
+
+
+def test_every_schema_can_be_printed_and_is_documented() -> None:
+    assert {name.value for name in SchemaName} == set(NAMES)
+    row = next(line for line in README.splitlines() if line.startswith("| `mien schema"))
+    assert set(re.findall(r"\w+", row.partition("`")[2].partition("`")[0])) == {"mien", "schema", *NAMES}
 
 
 @pytest.mark.parametrize("name", [*SCHEMAS, "availability", "camera", "count", "emotion"])

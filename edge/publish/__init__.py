@@ -39,6 +39,8 @@ def check_sinks(config: Config, *, file: str) -> tuple[str, ...]:
         ConfigError: an unknown sink; the message lists the valid ones.
     """
     names = tuple(dict.fromkeys(config.publish.sinks))
+    if config.homeassistant.enabled and "mqtt" not in names:
+        raise ConfigError(file, "homeassistant.enabled", "true, but mqtt is not among publish.sinks")
     for name in names:
         if name not in SINKS:
             raise ConfigError(file, "publish.sinks", f"{name!r} is unknown; there are {', '.join(SINKS)}")

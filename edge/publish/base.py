@@ -8,7 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from edge.publish.payloads import Payload, encode
 
-Kind = Literal["info", "health", "camera", "state", "count", "emotion", "event", "faces", "response"]
+Kind = Literal["info", "health", "camera", "state", "count", "emotion", "problem", "event", "faces", "response"]
 """What a message is about; in MQTT the last level of its topic."""
 
 
@@ -57,6 +57,10 @@ class Sink(Protocol):
 
     def status(self) -> str:
         """One or two words for people: ``connected``, ``refused: Bad user name or password``."""
+        ...
+
+    def problems(self) -> list[str]:
+        """What somebody should look at, one line each, without numbers that change; empty when all is well."""
         ...
 
     def previous(self) -> tuple[str, int] | None:

@@ -41,8 +41,8 @@ CONNECT_TIMEOUT_S: Final = 5.0
 _IMPATIENCE_S: Final = 0.1
 PACKET_MAX_BYTES: Final = 16_384
 """Of what the broker may send to us (MQTT 5)."""
-REQUESTS_WAITING: Final = 32
-"""Requests of one turn of the network thread; of more than that the oldest are forgotten."""
+RECEIVED_WAITING: Final = 32
+"""Messages received in one turn of the network thread; of more than that the oldest are forgotten."""
 WINDOW: Final = 20
 """Messages of QoS 1 on their way at a time, unless the broker takes fewer."""
 
@@ -76,12 +76,12 @@ class Identity:
     Attributes:
         client_id: two connections with one id throw each other out.
         will_topic: where the broker says ``offline`` when this connection ends without a goodbye.
-        request_filter: topics of requests; None: nothing is subscribed to.
+        subscriptions: topic filters of what is listened to.
     """
 
     client_id: str
     will_topic: str
-    request_filter: str | None = None
+    subscriptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,8 @@ class Connection:
         self._answer: ReasonCode | None = None
         self._last_error = ""
         self._acknowledged: list[Acknowledgement] = []
-        self._requests: deque[tuple[str, bytes]] = deque(maxlen=REQUESTS_WAITING)
+        self._received: deque[tuple[str, bytes]] = deque(maxlen=RECEIVED_WAITING)
+        self._subscribing: dict[int | None, str] = {}
         self._client = self._make_client()
 
     def open(
@@ -169,8 +170,9 @@ class Connection:
             self._authenticate()
             self._connect(timeout_s)
             self._await_connack(wake, give_up, timeout_s)
-            if self._identity.request_filter is not None:
-                self._client.subscribe(self._identity.request_filter, qos=1)
+            for topic_filter in self._identity.subscriptions:
+                _, mid = self._client.subscribe(topic_filter, qos=1)
+                self._subscribing[mid] = topic_filter
         except ConnectError:
             self.close()
             raise
@@ -213,10 +215,10 @@ class Connection:
         acknowledged, self._acknowledged = self._acknowledged, []
         return acknowledged
 
-    def take_requests(self) -> list[tuple[str, bytes]]:
-        """Last level of the topic and payload of what came since the last call."""
-        taken = list(self._requests)
-        self._requests.clear()
+    def take_received(self) -> list[tuple[str, bytes]]:
+        """Topic and payload of what came since the last call; retained messages are left out."""
+        taken = list(self._received)
+        self._received.clear()
         return taken
 
     def close(self, *, goodbye: bool = False) -> None:
@@ -346,12 +348,16 @@ class Connection:
         self._acknowledged.append(Acknowledgement(mid, str(reason) if reason.is_failure else None))
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
-        if not message.retain:  # a retained request would be carried out again at every connect
-            self._requests.append((message.topic.rpartition("/")[2], bytes(message.payload)))
+        if message.retain:  # a retained request would be carried out again at every connect
+            return
+        try:
+            self._received.append((message.topic, bytes(message.payload)))
+        except UnicodeDecodeError:  # a broker that lets such a topic pass
+            log.debug("mqtt: a topic that is not UTF-8")
 
     def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: list[ReasonCode], properties: Any) -> None:
         if any(reason.is_failure for reason in reasons):
-            log.warning("mqtt: the broker lets nobody subscribe to %s: no requests", self._identity.request_filter)
+            log.warning("mqtt: the broker does not let us subscribe to %s", self._subscribing.get(mid))
 
     def _on_log(self, client: Any, userdata: Any, level: int, text: str) -> None:
         """Paho tells why a socket failed only to its log."""

@@ -65,6 +65,14 @@ class Fanout:
         """All sinks' words, ``mqtt: connected, jsonl: writing``."""
         return ", ".join(f"{name}: {status}" for name, (status, _) in self.report().items())
 
+    def problems(self) -> list[str]:
+        """All sinks' problems, ``mqtt: outbox in memory only: …``."""
+        return [
+            f"{name}: {problem}"
+            for name, sink in self._sinks.items()
+            for problem in ([self._failed[name]] if name in self._failed else sink.problems())
+        ]
+
     def previous(self) -> tuple[str, int] | None:
         """Boot_id and last seq of the start before this one, from the first sink that knows them."""
         return next((mark for sink in self._sinks.values() if (mark := sink.previous())), None)

@@ -108,6 +108,10 @@ class JsonlSink:
         """``writing``, or why that does not work."""
         return self._status
 
+    def problems(self) -> list[str]:
+        """See `edge.publish.base.Sink.problems`."""
+        return [] if self._status in ("not started", "writing") else [self._status]
+
     def previous(self) -> tuple[str, int] | None:
         """None: lines that are written are not read again."""
         return None

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from edge.config import Config, MqttConfig
 from edge.publish.base import Kind, Message, RequestHandler
@@ -36,13 +36,18 @@ from edge.publish.connection import (
     port_of,
 )
 from edge.publish.credentials import check_credentials
+from edge.publish.homeassistant import BIRTH, Discovery, DiscoveryNote
 from edge.publish.outbox import Bounds, Gap, MemoryOutbox, Outbox, Record, StoredEvent
 from edge.publish.payloads import EventPayload, GapPayload, InfoPayload, ResponsePayload, as_history, encode
 from edge.publish.sqlite_outbox import SqliteOutbox
 
 log = logging.getLogger(__name__)
 
-RETAINED: Final[tuple[Kind, ...]] = ("info", "camera", "state", "count", "emotion")
+Retained = Kind | Literal["withdrawal", "discovery"]
+RETAINED: Final[tuple[Retained, ...]] = (
+    *("info", "camera", "state", "count", "emotion", "problem"),
+    *("withdrawal", "discovery"),
+)
 """In the order in which they are sent after a connect."""
 EVENT_EXPIRY_S: Final = 60
 RESPONSES_WAITING: Final = 64
@@ -85,7 +90,7 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A message of QoS 1 on its way."""
+    """A message of QoS 1 on its way; the topic is below the base topic where it can be."""
 
     topic: str
     record: Record | None
@@ -99,6 +104,8 @@ class MqttSink:
         config: the broker.
         device: second part of the base topic.
         camera: third part of the base topic.
+        discovery: how Home Assistant is told of the camera; None: it is not.
+        note: remembers where it was told; what is not so any more is taken back.
         outbox: where events wait; None for one in memory.
         backoff: waits between attempts.
         connect_timeout_s: patience with a peer that does not answer.
@@ -112,6 +119,8 @@ class MqttSink:
         *,
         device: str,
         camera: str,
+        discovery: Discovery | None = None,
+        note: DiscoveryNote | None = None,
         outbox: Outbox | None = None,
         backoff: Backoff | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
@@ -120,7 +129,13 @@ class MqttSink:
     ) -> None:
         self._config = config
         self._base = f"{config.prefix}/{device}/{camera}"
-        self._identity = Identity(client_id=f"mien-{device}-{camera}", will_topic=f"{self._base}/availability")
+        self._discovery, self._note = discovery, note or DiscoveryNote(None)
+        self._withdrawn_topic: str | None = None
+        self._identity = Identity(
+            client_id=f"mien-{device}-{camera}",
+            will_topic=f"{self._base}/availability",
+            subscriptions=(discovery.config.status_topic,) if discovery else (),
+        )
         self._outbox: Outbox = outbox if outbox is not None else MemoryOutbox(_bounds(config), clock_ns=clock_ns)
         self._backoff = backoff or Backoff()
         self._connect_timeout_s = connect_timeout_s
@@ -137,8 +152,8 @@ class MqttSink:
         self._connects = self._sent_events = self._refused = self._skipped = 0
         self._refusals: dict[str, str] = {}
         self._lock = threading.Lock()  # guards the three dictionaries below
-        self._latest: dict[Kind, bytes] = {}
-        self._dirty: dict[Kind, None] = {}
+        self._latest: dict[Retained, bytes] = {}
+        self._dirty: dict[Retained, None] = {}
         self._telemetry: dict[Kind, bytes] = {}
         self._on_request: RequestHandler | None = None
         self._responses: deque[tuple[str, bytes]] = deque(maxlen=RESPONSES_WAITING)
@@ -152,6 +167,10 @@ class MqttSink:
             ConfigError: password or certificates cannot be read or used.
         """
         check_credentials(self._config, file=self._file)
+        told = self._note.read()
+        if told is not None and (self._discovery is None or told != self._discovery.topic):
+            self._withdrawn_topic = told
+            self._retain("withdrawal", b"")
         self._outbox.open()
         self._thread.start()
 
@@ -159,27 +178,33 @@ class MqttSink:
         """Subscribes to requests, if the configuration wants that; see `edge.publish.base.RequestSource`."""
         if self._config.requests:
             self._on_request = handler
-            self._identity = replace(self._identity, request_filter=f"{self._base}/request/+")
+            subscriptions = (*self._identity.subscriptions, f"{self._base}/request/+")
+            self._identity = replace(self._identity, subscriptions=subscriptions)
 
     def send(self, message: Message) -> None:
         """Files one message; see `edge.publish.base.Sink.send`."""
         payload = message.payload
         if isinstance(payload, InfoPayload):
             self._outbox.begin(payload.boot_id)
+            if self._discovery is not None:
+                self._retain("discovery", self._discovery.encode(payload))
         if isinstance(payload, EventPayload):
             self._outbox.put(StoredEvent(payload.boot_id, payload.seq, message.live_until_ns, message.data))
         elif isinstance(payload, ResponsePayload):
             self._responses.append((f"response/{payload.verb}", message.data))
         elif message.kind in RETAINED:
-            with self._lock:
-                self._latest[message.kind] = message.data
-                self._dirty.setdefault(message.kind)
+            self._retain(message.kind, message.data)
         else:
             with self._lock:
                 self._skipped += message.kind in self._telemetry or not self._online
                 if self._online:
                     self._telemetry[message.kind] = message.data
         self._wake.set()
+
+    def _retain(self, kind: Retained, data: bytes) -> None:
+        with self._lock:
+            self._latest[kind] = data
+            self._dirty.setdefault(kind)
 
     def stop(self, *, timeout_s: float) -> None:
         """Sends what waits, then ``stopped``, and disconnects; gives up after ``timeout_s`` seconds.
@@ -201,9 +226,12 @@ class MqttSink:
 
     def status(self) -> str:
         """What the connection is up to, for people."""
-        refusals = "".join(f"; {topic} refused: {reason}" for topic, reason in list(self._refusals.items()))
-        trouble = self._outbox.status()
-        return self._status + refusals + (f"; {trouble}" if trouble else "")
+        return "; ".join([self._status, *self.problems()])
+
+    def problems(self) -> list[str]:
+        """See `edge.publish.base.Sink.problems`; a connection that is away can only be told by `status`."""
+        refusals = [f"{topic} refused: {reason}" for topic, reason in list(self._refusals.items())]
+        return [*refusals, *filter(None, [self._outbox.status()])]
 
     def previous(self) -> tuple[str, int] | None:
         """See `edge.publish.base.Sink.previous`."""
@@ -280,13 +308,20 @@ class MqttSink:
             self._pump(connection)
             self._settle(connection.poll(wake=self._wake, timeout_s=self._patience_s()))
             self._wake.clear()
-            for verb, data in connection.take_requests():
-                if self._on_request is not None:
-                    self._on_request(verb, data)
+            for topic, data in connection.take_received():
+                self._receive(topic, data)
             self._check_acknowledgements(connection)
         if connection.closed is None:
             self._take_leave(connection)
         self._end(connection, lasted_s=(self._clock_ns() - began_ns) / 1e9)
+
+    def _receive(self, topic: str, data: bytes) -> None:
+        if self._discovery is not None and topic == self._discovery.config.status_topic:
+            if data == BIRTH and "discovery" in self._latest:
+                log.info("mqtt: Home Assistant has started: telling it again what there is")
+                self._retain("discovery", self._latest["discovery"])
+        elif self._on_request is not None:
+            self._on_request(topic.rpartition("/")[2], data)
 
     def _begin(self) -> None:
         self._connects += 1
@@ -334,29 +369,37 @@ class MqttSink:
             self._send_retained(connection, *retained)
             return True
         if self._responses:
-            self._publish(connection, *self._responses.popleft())
+            level, data = self._responses.popleft()
+            self._publish(connection, f"{self._base}/{level}", data)
             return True
         return self._send_telemetry(connection)
 
-    def _introduce(self, connection: Connection, retained: tuple[Kind, bytes] | None) -> None:
+    def _introduce(self, connection: Connection, retained: tuple[Retained, bytes] | None) -> None:
         """After a connect: first the state, then ``online``."""
         if retained is not None:
             self._send_retained(connection, *retained)
             return
-        self._publish(connection, "availability", b"online", retain=True)
+        self._publish(connection, self._identity.will_topic, b"online", retain=True)
         with self._lock:
             self._online = True
 
-    def _next_retained(self) -> tuple[Kind, bytes] | None:
+    def _next_retained(self) -> tuple[Retained, bytes] | None:
         with self._lock:
             return next(((kind, self._latest[kind]) for kind in self._dirty), None)
 
-    def _send_retained(self, connection: Connection, kind: Kind, data: bytes) -> None:
+    def _send_retained(self, connection: Connection, kind: Retained, data: bytes) -> None:
         with self._lock:
             if self._latest[kind] is data:
                 del self._dirty[kind]
         if self._fits(connection, data):
-            self._publish(connection, kind, data, retain=True)
+            self._publish(connection, self._topic_of(kind), data, retain=True)
+
+    def _topic_of(self, kind: Retained) -> str:
+        if kind == "discovery" and self._discovery is not None:
+            return self._discovery.topic
+        if kind == "withdrawal" and self._withdrawn_topic is not None:
+            return self._withdrawn_topic
+        return f"{self._base}/{kind}"
 
     def _send_telemetry(self, connection: Connection) -> bool:
         with self._lock:
@@ -378,13 +421,13 @@ class MqttSink:
             gap = GapPayload(
                 type="gap", boot_id=item.boot_id, from_seq=item.from_seq, to_seq=item.to_seq, reason=item.reason
             )
-            self._publish(connection, "history", encode(gap), record=record)
+            self._publish(connection, f"{self._base}/history", encode(gap), record=record)
         elif not self._fits(connection, item.data):
             self._outbox.lose(record, reason="too_large")
         elif self._is_live(record):
-            self._publish(connection, "event", item.data, record=record, expiry_s=EVENT_EXPIRY_S)
+            self._publish(connection, f"{self._base}/event", item.data, record=record, expiry_s=EVENT_EXPIRY_S)
         else:
-            self._publish(connection, "history", as_history(item.data), record=record)
+            self._publish(connection, f"{self._base}/history", as_history(item.data), record=record)
 
     def _fits(self, connection: Connection, data: bytes) -> bool:
         bound = connection.max_packet_bytes
@@ -402,8 +445,8 @@ class MqttSink:
         record: Record | None = None,
         expiry_s: int | None = None,
     ) -> int:
-        mid = connection.publish(f"{self._base}/{topic}", data, qos=1, retain=retain, expiry_s=expiry_s)
-        self._in_flight[mid] = _Sent(topic, record, self._clock_ns())
+        mid = connection.publish(topic, data, qos=1, retain=retain, expiry_s=expiry_s)
+        self._in_flight[mid] = _Sent(topic.removeprefix(f"{self._base}/"), record, self._clock_ns())
         return mid
 
     def _settle(self, acknowledgements: list[Acknowledgement]) -> None:
@@ -413,16 +456,28 @@ class MqttSink:
                 continue  # telemetry: paho reports it when it is written
             if acknowledgement.refusal is None:
                 self._refusals.pop(sent.topic, None)
+                self._note_discovery(sent.topic)
                 if sent.record is not None:
                     self._sent_events += isinstance(sent.record.item, StoredEvent)
                     self._outbox.done(sent.record)
             else:
                 self._note_refusal(sent, acknowledgement.refusal)
 
+    def _note_discovery(self, topic: str) -> None:
+        """The broker has what was sent to a topic: remembers it if it is one of Home Assistant's."""
+        if topic == self._withdrawn_topic:
+            log.info("mqtt: taken back from Home Assistant: %s", topic)
+            with self._lock:
+                self._latest.pop("withdrawal", None)
+            self._withdrawn_topic = None
+            self._note.write(None)
+        elif self._discovery is not None and topic == self._discovery.topic and self._withdrawn_topic is None:
+            self._note.write(topic)
+
     def _note_refusal(self, sent: _Sent, reason: str) -> None:
         self._refused += 1
         if sent.topic not in self._refusals:
-            log.warning("mqtt: the broker refuses %s/%s: %s", self._base, sent.topic, reason)
+            log.warning("mqtt: the broker refuses %s: %s", sent.topic, reason)
         self._refusals[sent.topic] = reason
         if sent.record is not None:
             self._outbox.lose(sent.record, reason="refused")
@@ -451,7 +506,7 @@ class MqttSink:
         mid: int | None = None
         while connection.closed is None and not self._is_over():
             if mid is None and connection.ready:
-                mid = self._publish(connection, "availability", b"stopped", retain=True)
+                mid = self._publish(connection, self._identity.will_topic, b"stopped", retain=True)
             self._settle(connection.poll(wake=self._wake, timeout_s=self._patience_s()))
             self._wake.clear()
             if mid is not None and mid not in self._in_flight:
@@ -465,18 +520,31 @@ class MqttSink:
 
 def make_sink(config: Config, *, file: str = "configuration") -> MqttSink:
     """The sink that a configuration describes, not yet started."""
-    outbox = _make_outbox(config.mqtt, camera=config.camera.name)
-    return MqttSink(config.mqtt, device=config.device_name, camera=config.camera.name, outbox=outbox, file=file)
+    folder, camera = _state_folder(config.mqtt), config.camera.name
+    return MqttSink(
+        config.mqtt,
+        device=config.device_name,
+        camera=camera,
+        discovery=Discovery.of(config) if config.homeassistant.enabled else None,
+        note=DiscoveryNote(folder / f"homeassistant-{camera}.topic" if folder else None),
+        outbox=_make_outbox(config.mqtt, folder, camera=camera),
+        file=file,
+    )
 
 
-def _make_outbox(config: MqttConfig, *, camera: str) -> Outbox:
-    """On disk in the configured folder or the one that systemd gives (``StateDirectory=``), else in memory."""
+def _state_folder(config: MqttConfig) -> Path | None:
+    """Where to keep what outlives a restart: as configured, or as systemd gives it (``StateDirectory=``)."""
     folder = config.outbox_dir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if not folder:
+    return Path(folder) if folder else None
+
+
+def _make_outbox(config: MqttConfig, folder: Path | None, *, camera: str) -> Outbox:
+    """On disk where there is a folder, else in memory."""
+    if folder is None:
         log.info("mqtt: events wait in memory only: neither mqtt.outbox_dir nor STATE_DIRECTORY is set")
         return MemoryOutbox(_bounds(config))
     # The camera's name has no slash: each camera has its own file where the folder is shared.
-    return SqliteOutbox(Path(folder) / f"outbox-{camera}.db", _bounds(config), commit_s=config.outbox_commit_s)
+    return SqliteOutbox(folder / f"outbox-{camera}.db", _bounds(config), commit_s=config.outbox_commit_s)
 
 
 def _bounds(config: MqttConfig) -> Bounds:

@@ -14,6 +14,7 @@ from edge.publish.payloads import (
     InfoPayload,
     Moment,
     Origin,
+    ProblemPayload,
     Vitals,
     dominant_emotion,
     make_event,
@@ -25,6 +26,10 @@ from edge.records import EmotionEvent, FaceState, Reason, Step
 
 CONFIDENCE_STEP: Final = 0.05
 """A confidence that moved by less is no change of the state."""
+
+
+PROBLEM_HZ: Final = 1.0
+"""How often problems are told at most."""
 
 
 class RateLimit:
@@ -92,6 +97,8 @@ class Outgoing:
         self._seen_ns = 0
         self._told: _StateKey | None = None
         self._told_plain: dict[str, str] = {}
+        self._told_problems: tuple[str, ...] | None = None
+        self._problem_rate = RateLimit(PROBLEM_HZ)
         self.configure(config)
 
     def configure(self, config: PublishConfig) -> None:
@@ -138,6 +145,21 @@ class Outgoing:
             if not changed or not self._state_rate.allows(moment.now_ns):
                 return []
         return self._state(moment)
+
+    def problems(self, problems: Sequence[str], *, moment: Moment) -> list[Message]:
+        """What is not as it should be, when that changed and enough time has passed since it was told last."""
+        if tuple(problems) == self._told_problems or not self._problem_rate.allows(moment.now_ns):
+            return []
+        self._problem_rate.note(moment.now_ns)
+        self._told_problems = tuple(problems)
+        payload = ProblemPayload(
+            boot_id=self.origin.boot_id,
+            ts=moment.utc(moment.now_ns),
+            clock_synced=moment.clock_synced,
+            camera=self.origin.camera,
+            problems=list(problems),
+        )
+        return [make_message("problem", payload)]
 
     def health(self, vitals: Vitals, *, moment: Moment) -> list[Message]:
         """A health report; see `is_health_due`."""

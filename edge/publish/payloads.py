@@ -246,6 +246,18 @@ class InfoPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="m
     parity: ParityPart | None
 
 
+class ProblemPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="mien.problem/1"):
+    """What is not as it should be: ``…/problem``, retained; on change, at a bounded rate."""
+
+    boot_id: BootId
+    ts: Annotated[Utc, Meta(description="when this was made")]
+    clock_synced: ClockSynced
+    camera: CameraName
+    problems: Annotated[
+        list[str], Meta(description="one line each, what and why; empty when all is well", examples=[["camera: lost"]])
+    ]
+
+
 class TelemetryFace(Payload, frozen=True, kw_only=True):
     """One face of one frame."""
 
@@ -296,6 +308,7 @@ SCHEMAS: Final[Mapping[str, Any]] = {
     "health": HealthPayload,
     "faces": FacesPayload,
     "info": InfoPayload,
+    "problem": ProblemPayload,
     "history": HistoryEventPayload | GapPayload,
     "response": ResponsePayload,
 }
@@ -307,6 +320,7 @@ VERSIONS: Final[Mapping[str, str]] = {
     "health": "mien.health/1",
     "faces": "mien.faces/1",
     "info": "mien.info/1",
+    "problem": "mien.problem/1",
     "gap": "mien.gap/1",
     "response": "mien.response/1",
 }

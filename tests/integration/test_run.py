@@ -1,62 +1,17 @@
 """`mien run` as its user runs it: a real process, a real broker, a real clip; and what can be wrong at start."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from brokers import Mosquitto, Subscriber, free_port, wait_until
-from clips import write_clip
+from daemons import decoded, ended, toml_for
 
 Start = Callable[..., subprocess.Popen[str]]
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clip(tmp_path_factory.mktemp("clip") / "two.avi")
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Start]:
-    """Starts ``mien run`` with a configuration; whatever still runs at the end is killed."""
-    children: list[subprocess.Popen[str]] = []
-
-    def start(toml: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        file = tmp_path / f"mien-{len(children)}.toml"
-        file.write_text(toml)
-        command = [sys.executable, "-m", "edge", "run", "--config", str(file), *arguments]
-        child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
-        )
-        children.append(child)
-        return child
-
-    yield start
-    for child in children:
-        child.kill()
-        child.communicate()
-
-
-def toml_for(source: object, *, port: int, extra: str = "", loop: bool = True) -> str:
-    options = "options = { loop = true }" if loop else ""
-    return (
-        f'device = "pi"\n[camera]\nsource = {json.dumps(str(source))}\nname = "front"\n{options}\n'
-        f"[mqtt]\nport = {port}\n{extra}"
-    )
-
-
-def ended(child: subprocess.Popen[str], *, timeout_s: float = 20) -> tuple[int, str]:
-    _, errors = child.communicate(timeout=timeout_s)
-    return child.returncode, errors
-
-
-def decoded(payloads: list[bytes]) -> list[dict[str, object]]:
-    return [json.loads(payload) for payload in payloads]
 
 
 def test_a_clip_becomes_events_state_and_a_clean_goodbye_on_a_real_broker(

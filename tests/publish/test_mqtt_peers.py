@@ -336,3 +336,27 @@ def test_auto_gets_connected_to_a_real_broker_that_speaks_311_only(
     wait_status(sink, "connected (MQTT 3.1.1)")
     wait_until(lambda: sink.counts()["sent"] == 50, what=lambda: json.dumps(sink.counts()))
     assert "trying MQTT 3.1.1" in caplog.text
+
+
+def test_a_topic_that_is_not_utf_8_is_left_out_and_ends_nothing(
+    start_sink: Start, serve: Callable[[Peer], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    def publish(topic: bytes) -> bytes:
+        body = len(topic).to_bytes(2, "big") + topic + b"\0{}"
+        return bytes([0x30, len(body)]) + body
+
+    def peer(client: socket.socket) -> None:
+        client.recv(4096)
+        client.sendall(CONNACK_5)
+        for topic in (b"mien/pi/front/request/\xff\xfe", b"\xc3", b"mien/pi/front/request/ping"):
+            client.sendall(publish(topic))
+        drain(client)
+
+    asked: list[tuple[str, bytes]] = []
+    sink = MqttSink(MqttConfig(host="127.0.0.1", port=serve(peer), requests=True), device="pi", camera="front")
+    sink.listen(lambda verb, data: asked.append((verb, data)))
+    sink.start()
+    wait_until(lambda: asked, what=lambda: f"the request: {sink.status()}")
+    assert asked == [("ping", b"{}")]
+    assert sink.status() == "connected (MQTT 5)"
+    sink.stop(timeout_s=0.1)

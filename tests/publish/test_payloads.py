@@ -132,7 +132,9 @@ def test_every_payload_and_every_plain_field_is_described(name: str) -> None:
 
 
 def test_an_unknown_schema_is_refused_with_the_valid_names() -> None:
-    with pytest.raises(UsageError, match=r"'evnt' is unknown; there are event, state, health, faces, info, history"):
+    with pytest.raises(
+        UsageError, match=r"'evnt' is unknown; there are event, state, health, faces, info, problem, history"
+    ):
         schema_of("evnt")
 
 

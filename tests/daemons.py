@@ -1,0 +1,23 @@
+"""`mien run` as a process: configurations, and what came out; the fixtures are in ``integration/conftest.py``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+
+def toml_for(source: object, *, port: int, extra: str = "", loop: bool = True) -> str:
+    options = "options = { loop = true }" if loop else ""
+    return (
+        f'device = "pi"\n[camera]\nsource = {json.dumps(str(source))}\nname = "front"\n{options}\n'
+        f"[mqtt]\nport = {port}\n{extra}"
+    )
+
+
+def ended(child: subprocess.Popen[str], *, timeout_s: float = 20) -> tuple[int, str]:
+    _, errors = child.communicate(timeout=timeout_s)
+    return child.returncode, errors
+
+
+def decoded(payloads: list[bytes]) -> list[dict[str, object]]:
+    return [json.loads(payload) for payload in payloads]

@@ -1,0 +1,40 @@
+"""A clip and real daemons."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from clips import write_clip
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip") / "two.avi")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Start]:
+    """Starts ``mien run`` with a configuration; whatever still runs at the end is killed."""
+    children: list[subprocess.Popen[str]] = []
+
+    def start(toml: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        file = tmp_path / f"mien-{len(children)}.toml"
+        file.write_text(toml)
+        command = [sys.executable, "-m", "edge", "run", "--config", str(file), *arguments]
+        child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+        )
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()
