@@ -97,7 +97,7 @@ def replay(
         str, typer.Argument(help="A video, a picture or a folder of pictures.", metavar="VIDEO|FOLDER|PICTURE")
     ],
     out_file: Annotated[
-        Path | None, typer.Option("--out", help="One JSON object a frame.", metavar="FILE.jsonl")
+        Path | None, typer.Option("--out", help="One JSON object a frame; - is standard output.", metavar="FILE.jsonl")
     ] = None,
     render_to: Annotated[
         Path | None, typer.Option("--render", help="Draw what was found.", metavar="OUT.mp4|OUT.png|FOLDER")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +47,7 @@ def replay_files(
         source: a video, a picture or a folder of pictures. In the last two every picture stands for itself.
         config_file: a configuration; None for the defaults.
         overrides: of the configuration.
-        out: JSON lines, one object a frame.
+        out: JSON lines, one object a frame; ``-`` is standard output.
         render_to: a video, a picture (the last frame's) or a folder (a picture a frame).
         console: progress and summary.
 
@@ -146,7 +147,11 @@ def _progress(console: Console) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name only when it is complete."""
+    """A file that appears under its name only when it is complete; ``-`` is standard output."""
+    if path == Path("-"):
+        yield sys.stdout.buffer
+        sys.stdout.flush()
+        return
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
