@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
@@ -20,6 +21,9 @@ PAYLOAD_MAX_BYTES: Final = 1024
 WAITING_MAX: Final = 32
 """More than so many that were not looked at yet are dropped, the newest first."""
 
+BUDGET_S: Final = 0.5
+"""After so long `RequestDesk.serve` leaves the rest for its next call: the caller has other things to watch."""
+
 Verb = Callable[[], Mapping[str, Any]]
 """Carries out one kind of request; returns what there is to say, raises `MienError` where it could not."""
 
@@ -27,7 +31,7 @@ Verb = Callable[[], Mapping[str, Any]]
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Payload of ``…/request/‹verb›``; an empty payload is one without a transaction."""
 
-    transaction: Annotated[str, Meta(max_length=64)] | int | None = None
+    transaction: Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
 
 
 class RequestDesk:
@@ -36,14 +40,18 @@ class RequestDesk:
     Args:
         verbs: what can be asked for.
         boot_id: of this start, part of each answer.
+        clock_s: monotonic seconds.
 
     Attributes:
         refused: requests that were answered with an error.
         dropped: requests that came while too many waited, or that cannot even be answered.
     """
 
-    def __init__(self, verbs: Mapping[str, Verb], *, boot_id: str) -> None:
+    def __init__(
+        self, verbs: Mapping[str, Verb], *, boot_id: str, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self._verbs = dict(verbs)
+        self._clock_s = clock_s
         self._boot_id = boot_id
         self._waiting: deque[tuple[str, bytes]] = deque()
         self.refused = self.dropped = 0
@@ -57,11 +65,14 @@ class RequestDesk:
         self._waiting.append((verb, data[: PAYLOAD_MAX_BYTES + 1]))
 
     def serve(self) -> list[Message]:
-        """Carries out what waits, and returns the answers."""
-        messages = []
-        while self._waiting:
+        """Carries out what waits now, for `BUDGET_S` at most and at least one, and returns the answers."""
+        messages: list[Message] = []
+        end_s = self._clock_s() + BUDGET_S
+        for _ in range(len(self._waiting)):  # not: while there are any; whoever floods us would never let us go
             verb, data = self._waiting.popleft()
             messages.append(make_message("response", self._answer(verb, data)))
+            if self._clock_s() >= end_s:
+                break
         return messages
 
     def _answer(self, verb: str, data: bytes) -> ResponsePayload:

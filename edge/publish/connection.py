@@ -40,7 +40,7 @@ CONNECT_TIMEOUT_S: Final = 5.0
 """For TCP, again for each step of the TLS handshake, again for CONNACK."""
 _IMPATIENCE_S: Final = 0.1
 PACKET_MAX_BYTES: Final = 16_384
-"""Of what the broker may send to us (MQTT 5)."""
+"""Of what the broker may send to us. MQTT 5 tells the broker so; with 3.1.1 a longer packet ends the connection."""
 RECEIVED_WAITING: Final = 32
 """Messages received in one turn of the network thread; of more than that the oldest are forgotten."""
 WINDOW: Final = 20
@@ -50,6 +50,7 @@ _PROTOCOLS: Final[Mapping[Version, MQTTProtocolVersion]] = {
     "5": MQTTProtocolVersion.MQTTv5,
     "3.1.1": MQTTProtocolVersion.MQTTv311,
 }
+_TOO_LONG: Final = "the broker sent a packet"
 _UNSPECIFIED: Final = 0x80
 _UNSUPPORTED_VERSION: Final = 0x84
 _NOT_AUTHORISED: Final = 0x87
@@ -128,6 +129,16 @@ class Wake:
         os.close(self._fd)
 
 
+class _BoundedClient(paho.Client):
+    """Paho gathers packets of up to 256 MB; this one ends the connection before it reads the body of a long one."""
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        length = self._in_packet["remaining_length"]
+        if self._in_packet["have_remaining"] and length > PACKET_MAX_BYTES:
+            raise ConnectionError(f"{_TOO_LONG} of {length} bytes; {PACKET_MAX_BYTES} are allowed")
+        return super()._sock_recv(bufsize)
+
+
 class Connection:
     """See the module. Used as: `open`, then `poll` and `publish` until `closed`, then `close`.
 
@@ -135,7 +146,7 @@ class Connection:
         window: messages of QoS 1 that may be unacknowledged at a time.
         max_packet_bytes: what the broker takes at most; None without a bound.
         closed: why the connection ended; None while it stands.
-        explained: whether the broker itself said why it ended the connection; not every broker does.
+        explained: whether it is known why the connection ended; not every broker says so.
     """
 
     def __init__(self, config: MqttConfig, *, identity: Identity, version: Version) -> None:
@@ -236,7 +247,7 @@ class Connection:
 
     def _make_client(self) -> paho.Client:
         options: dict[str, Any] = {} if self._version == "5" else {"clean_session": True}
-        client = paho.Client(
+        client = _BoundedClient(
             CallbackAPIVersion.VERSION2,
             client_id=self._identity.client_id,
             protocol=_PROTOCOLS[self._version],
@@ -342,6 +353,7 @@ class Connection:
             if reason.value == _SESSION_TAKEN_OVER:
                 self.closed = f"session taken over: another client calls itself {self._identity.client_id}"
         elif self.closed is None:
+            self.explained = self._last_error.startswith(_TOO_LONG)
             self.closed = self._last_error or ("connection lost" if reason.value == _UNSPECIFIED else str(reason))
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: ReasonCode, properties: Any) -> None:

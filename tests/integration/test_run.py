@@ -226,38 +226,6 @@ def test_requests_are_carried_out_and_answered(
     assert ended(child)[0] == 0
 
 
-def test_hostile_requests_neither_stop_nor_slow_the_daemon(
-    clip: Path, run: Start, mosquitto: Callable[..., Mosquitto], subscribe: Callable[..., Subscriber]
-) -> None:
-    broker = mosquitto("allow_anonymous true", "max_queued_messages 0")
-    subscriber = subscribe(broker.port, "mien/pi/front/#")
-    child = run(toml_for(clip, port=broker.port, extra="requests = true\n"))
-    subscriber.wait_for("availability", b"online")
-    payloads = [
-        b"\x00" * 2000,
-        b"{" * 900,
-        b'{"transaction":' + b"[" * 900,
-        b"\xff\xfe",
-        b"null",
-        b'{"a":1}',
-        b"9" * 5000,
-    ]
-    for index in range(10_000):
-        verb = ("ping", "x" * 300, "ü", "a b", "..", "pause ")[index % 6]
-        subscriber.publish(f"mien/pi/front/request/{verb}", payloads[index % len(payloads)])
-    subscriber.wait_quiet()
-    there = len(subscriber.on("ping"))
-    subscriber.publish("mien/pi/front/request/ping", b'{"transaction": "alive"}')
-    wait_until(
-        lambda: any(b'"transaction":"alive","status":"ok"' in answer for answer in subscriber.on("ping")[there:]),
-        what=lambda: f"the answer; the daemon ended with {child.poll()}",
-    )
-    child.send_signal(signal.SIGTERM)
-    code, errors = ended(child)
-    assert code == 0, errors
-    assert "Traceback" not in errors
-
-
 def test_without_being_asked_to_it_takes_no_requests(
     clip: Path, run: Start, mosquitto: Callable[..., Mosquitto], subscribe: Callable[..., Subscriber]
 ) -> None:

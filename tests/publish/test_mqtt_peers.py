@@ -360,3 +360,26 @@ def test_a_topic_that_is_not_utf_8_is_left_out_and_ends_nothing(
     assert asked == [("ping", b"{}")]
     assert sink.status() == "connected (MQTT 5)"
     sink.stop(timeout_s=0.1)
+
+
+def test_a_packet_without_measure_ends_the_connection_before_it_fills_the_memory(
+    start_sink: Start, serve: Callable[[Peer], int]
+) -> None:
+    taken: list[int] = []
+
+    def peer(client: socket.socket) -> None:
+        client.recv(4096)
+        client.sendall(CONNACK_311 + b"\x30\xff\xff\xff\x7f\x00\x01a")  # PUBLISH of 256 MB
+        sent = 0
+        try:
+            while sent < 256 * 2**20:
+                client.sendall(bytes(2**16))
+                sent += 2**16
+        except OSError:
+            taken.append(sent)
+            raise
+
+    sink = start_sink(serve(peer), version="3.1.1", requests=True)
+    wait_until(lambda: taken, what=lambda: f"the end of the connection: {sink.status()}")
+    assert taken[0] < 32 * 2**20  # what the sockets of both sides hold
+    wait_status(sink, "the broker sent a packet of 268435455 bytes; 16384 are allowed")
