@@ -92,13 +92,19 @@ def quantize_command(
 def verify_command(
     bundle: Annotated[str, typer.Argument(help="a bundle's folder, or the name of an installed or shipped one")],
     reference: Annotated[Path, typer.Option(help="the float model that it was made of")],
-    data: Annotated[list[str], typer.Option(help="labelled faces")],
+    data: Annotated[
+        list[str], typer.Option(help="labelled faces; for a detector a folder with boxes.json and images/")
+    ],
     scale: Scale = None,
     mean: Mean = None,
     head: Head = "auto",
     max_drop: MaxDrop = 1.0,
     max_class_drop: MaxClassDrop = 5.0,
     report: Annotated[Path | None, typer.Option(help="folder for report.html")] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="of a detector: write verdict, metrics, report and card into the bundle")
+    ] = False,
+    notes: Annotated[str, typer.Option(help="with --record: for the model card")] = "",
     json: JsonFile = None,
 ) -> None:
     """Compares a bundle with the float model that it was made of, through the code that runs on the device."""
@@ -106,7 +112,7 @@ def verify_command(
 
     arguments = VerifyArguments(
         bundle=bundle, reference=reference, data=tuple(data), scale=scale, mean=mean, head=head, max_drop=max_drop,
-        max_class_drop=max_class_drop, report=report, json=json,
+        max_class_drop=max_class_drop, report=report, record=record, notes=notes, json=json,
     )  # fmt: skip
     raise typer.Exit(run_verify(arguments))
 
@@ -126,16 +132,25 @@ def inspect_command(
 def detector_command(
     onnx: Annotated[Path, typer.Option(help="face_detection_yunet_2023mar.onnx, or a re-export of the same network")],
     calibrate: Annotated[Path, typer.Option(help="folder of pictures and clips that show faces")],
+    evaluate: Annotated[Path, typer.Option(help="folder with boxes.json and images/, for the verdict")],
     out: Annotated[Path, typer.Option(help="folder that the bundles are written into")],
     size: Annotated[
         list[str] | None,
         typer.Option(help="WIDTHxHEIGHT, multiples of 32; repeat for more [default: the shipped ones]"),
     ] = None,
+    max_drop: Annotated[float, typer.Option(help="points of average precision that may be lost")] = 1.0,
+    notes: Annotated[str, typer.Option(help="for the model card")] = "",
+    json: JsonFile = None,
+    force: Annotated[bool, typer.Option("--force", help="replace bundles; write failed ones, marked as such")] = False,
 ) -> None:
-    """Quantizes the YuNet face detector and writes its bundles."""
-    from convert import detector
+    """Quantizes the YuNet face detector, compares it with the float network and writes its bundles."""
+    from convert.detector_command import DetectorArguments, run_detector
 
-    detector.detector_command(onnx, calibrate, out, size)
+    arguments = DetectorArguments(
+        onnx=onnx, calibrate=calibrate, evaluate=evaluate, out=out, sizes=tuple(size or ()), max_drop=max_drop,
+        notes=notes, json=json, force=force,
+    )  # fmt: skip
+    raise typer.Exit(run_detector(arguments))
 
 
 def main() -> None:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from rich.console import Console
@@ -29,14 +24,16 @@ from convert.arguments import (
     parse_version,
     read_origin,
 )
-from convert.bundle import CARD_FILE, EDGETPU_FILE, REPORT_FILE, check_free, describe_model, write_synced
+from convert.bundle import CARD_FILE, EDGETPU_FILE, REPORT_FILE, check_free, describe_model
 from convert.calibrate import CalibrationSet
+from convert.detector_command import VerifyDetectorArguments, run_verify_detector
 from convert.edgetpu import INSTALL, EdgeTpuMapping, compile_for_edgetpu, map_to_edgetpu
 from convert.graph import Graph, count_macs
 from convert.inspect import Inspection, count_ops, inspect_model, int8_macs_share
 from convert.latency import measure_latency
 from convert.layers import LayerError, measure_layers
 from convert.load import FloatModel, load_model
+from convert.output import Progress, write_json, write_page
 from convert.produce import Candidate, Request, check_request, draw, judge_model, judge_quantized, write_candidate
 from convert.qat import fine_tune
 from convert.quantize import check_io
@@ -46,16 +43,15 @@ from convert.report import (
     SCHEMA,
     FormFacts,
     Report,
-    encode_json,
     encode_report,
     make_card,
     make_html,
     summary_rows,
 )
 from convert.verify import Comparison, Limits, QuantizedModel, Run, compare, make_evaluation_set
-from edge.contract.bundle import Bundle, find_bundle, load_emotion_bundle
-from edge.contract.manifest import EmotionManifest
-from edge.errors import ConversionError, InferenceError
+from edge.contract.bundle import Bundle, find_bundle, load_bundle, load_detect_bundle, load_emotion_bundle
+from edge.contract.manifest import DetectManifest, EmotionManifest
+from edge.errors import ConversionError, InferenceError, UsageError
 from training.datasets import Dataset, read_datasets
 
 
@@ -105,33 +101,9 @@ class VerifyArguments:
     max_drop: float
     max_class_drop: float
     report: Path | None
+    record: bool
+    notes: str
     json: Path | None
-
-
-class Progress:
-    """What goes on, on standard error: a spinner on a terminal, plain lines elsewhere."""
-
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
-        self._start_s = time.monotonic()
-        self._status = self.console.status("") if self.console.is_terminal else None
-
-    def __call__(self, text: str) -> None:
-        """Says what comes next."""
-        line = f"[{time.monotonic() - self._start_s:5.1f} s] {text}"
-        if self._status is None:
-            print(line, file=self.console.file, flush=True)
-        else:
-            self._status.update(line)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Shows the spinner meanwhile."""
-        if self._status is None:
-            yield
-            return
-        with self._status:
-            yield
 
 
 def run_quantize(arguments: QuantizeArguments) -> int:
@@ -155,8 +127,8 @@ def run_quantize(arguments: QuantizeArguments) -> int:
             force=arguments.force,
         )
         folder = arguments.out.with_name(f"{arguments.out.name}.report")
-        _write_html(folder, report, run)
-        _write_json(arguments.json, report)
+        write_page(folder, _page(report, run))
+        write_json(arguments.json, report)
     _print_summary(report)
     where = f"bundle {arguments.out}" if written else "no bundle was written (--force writes it marked as failed)"
     print(f"{where}; report {folder / 'report.html'}")
@@ -173,10 +145,15 @@ def run_verify(arguments: VerifyArguments) -> int:
     Raises:
         MienError: anything that cannot be done.
     """
+    found = load_bundle(find_bundle(arguments.bundle))
+    if isinstance(found.manifest, DetectManifest):
+        return _verify_detector(load_detect_bundle(found.path), arguments)
+    if arguments.record:
+        raise UsageError("--record: an emotion model's verdict is written by quantize; --record is for detectors")
     progress = Progress()
     with progress.running():
         progress("reading bundle, model and data")
-        bundle = load_emotion_bundle(find_bundle(arguments.bundle))
+        bundle = load_emotion_bundle(found.path)
         arithmetic = parse_arithmetic(arguments.scale, arguments.mean)
         model = load_model(arguments.reference, arithmetic=arithmetic, head=parse_head(arguments.head))
         _check_reference(bundle, model)
@@ -186,11 +163,25 @@ def run_verify(arguments: VerifyArguments) -> int:
         run = compare(bundle, model, data, limits=limits)
         report = _make_report(bundle, model, run, progress=progress)
         if arguments.report is not None:
-            _write_html(arguments.report, report, run)
-        _write_json(arguments.json, report)
+            write_page(arguments.report, _page(report, run))
+        write_json(arguments.json, report)
     _print_summary(report)
     _print_verdict(report.comparison)
     return EXIT_CODES[report.comparison.status]
+
+
+def _verify_detector(bundle: Bundle[DetectManifest], arguments: VerifyArguments) -> int:
+    given = {"--scale": arguments.scale, "--mean": arguments.mean, "--report": arguments.report}
+    for flag, value in given.items():
+        if value is not None:
+            raise UsageError(f"{flag}: {bundle.manifest.name} is a face detector; {flag} is for emotion models")
+    return run_verify_detector(
+        bundle,
+        VerifyDetectorArguments(
+            reference=arguments.reference, data=arguments.data, max_drop=arguments.max_drop, notes=arguments.notes,
+            record=arguments.record, json=arguments.json,
+        ),
+    )  # fmt: skip
 
 
 def run_inspect(path: Path, *, json: Path | None) -> None:
@@ -204,7 +195,7 @@ def run_inspect(path: Path, *, json: Path | None) -> None:
         ModelFileError: missing, damaged or refused by the interpreter.
     """
     found = inspect_model(model_file(path))
-    _write_json(json, found)
+    write_json(json, found)
     _print_inspection(found)
 
 
@@ -342,30 +333,8 @@ def _measure_form(name: str, model: bytes) -> FormFacts:
     return FormFacts(name, len(model), macs, int8_macs_share(graph), latency)
 
 
-def _write_html(folder: Path, report: Report, run: Run) -> None:
-    page = make_html(report, run.data, float_scores=run.float_scores, quantized_scores=run.quantized_scores)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / ".report.html.partial"
-        write_synced(partial, page)
-        partial.replace(folder / "report.html")
-    except OSError as error:
-        raise ConversionError(f"{folder}: {_write_problem(error)}") from None
-
-
-def _write_json(path: Path | None, value: Any) -> None:
-    if path is None:
-        return
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        write_synced(partial, encode_json(value))
-        partial.replace(path)
-    except OSError as error:
-        raise ConversionError(f"--json: {path}: {_write_problem(error)}") from None
-
-
-def _write_problem(error: OSError) -> str:
-    return "no space left" if error.errno == errno.ENOSPC else error.strerror or str(error)
+def _page(report: Report, run: Run) -> bytes:
+    return make_html(report, run.data, float_scores=run.float_scores, quantized_scores=run.quantized_scores)
 
 
 def _print_summary(report: Report) -> None:

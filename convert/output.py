@@ -1,0 +1,93 @@
+"""What every command of ``mien-convert`` puts out on the way: progress lines, JSON files, pages."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from rich.console import Console
+
+from convert.bundle import write_synced
+from edge.errors import ConversionError
+
+
+class Progress:
+    """What goes on, on standard error: a spinner on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self._start_s = time.monotonic()
+        self._status = self.console.status("") if self.console.is_terminal else None
+
+    def __call__(self, text: str) -> None:
+        """Says what comes next."""
+        line = f"[{time.monotonic() - self._start_s:5.1f} s] {text}"
+        if self._status is None:
+            print(line, file=self.console.file, flush=True)
+        else:
+            self._status.update(line)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Shows the spinner meanwhile."""
+        if self._status is None:
+            yield
+            return
+        with self._status:
+            yield
+
+
+def encode_json(value: Any) -> bytes:
+    """Indented JSON of records with arrays in them; NaN becomes null."""
+    return msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain), indent=2) + b"\n"
+
+
+def write_json(path: Path | None, value: Any) -> None:
+    """Writes the file of ``--json``, whole or not at all; nothing without a path.
+
+    Raises:
+        ConversionError: it cannot be written.
+    """
+    if path is None:
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        write_synced(partial, encode_json(value))
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ConversionError(f"--json: {path}: {_problem(error)}") from None
+
+
+def write_page(folder: Path, page: bytes) -> None:
+    """Writes ``report.html`` into a folder, whole or not at all.
+
+    Raises:
+        ConversionError: it cannot be written.
+    """
+    partial = folder / ".report.html.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_synced(partial, page)
+        partial.replace(folder / "report.html")
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ConversionError(f"{folder}: {_problem(error)}") from None
+
+
+def _problem(error: OSError) -> str:
+    return "no space left" if error.errno == errno.ENOSPC else error.strerror or str(error)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise NotImplementedError(f"{type(value).__name__} has no JSON form")
