@@ -22,6 +22,7 @@ WHOLE_BOX_MARGIN: Final = 1.0
 """Of ``--crop none``: the square of the face's box itself."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _VERSION: Final = re.compile(r"\d+\.\d+\.\d+")
+_COMMIT: Final = re.compile(r"[0-9a-f]{7,40}(-dirty)?|unknown")
 
 
 def demand(value: str | None, flag: str, meaning: str) -> str:
@@ -162,20 +163,30 @@ def parse_version(text: str | None) -> str:
     return version
 
 
-def read_origin(path: Path | None, *, model: Path, sha256: str) -> TrainedFrom:
+def read_origin(path: Path | None, *, git: str | None, model: Path, sha256: str) -> TrainedFrom:
     """Where the weights come from; without a file all that is known is the model file itself.
 
+    Args:
+        path: JSON of a `TrainedFrom`, or None.
+        git: commit of the code that trained, put in the file's place where given.
+        model: the model file.
+        sha256: its hash.
+
     Raises:
-        UsageError: a file that does not hold it.
+        UsageError: a file that does not hold it, or something that is no commit.
     """
-    if path is None:
-        return TrainedFrom(git="unknown", recipe=f"brought as {model.name}, sha256 {sha256}", datasets=())
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=TrainedFrom)
-    except OSError as error:
-        raise UsageError(f"--trained-from: {path}: {error.strerror}") from None
-    except msgspec.DecodeError as error:
-        raise UsageError(f"--trained-from: {path}: {error}") from None
+    origin = TrainedFrom(git="unknown", recipe=f"brought as {model.name}, sha256 {sha256}", datasets=())
+    if path is not None:
+        try:
+            origin = msgspec.json.decode(path.read_bytes(), type=TrainedFrom)
+        except OSError as error:
+            raise UsageError(f"--trained-from: {path}: {error.strerror}") from None
+        except msgspec.DecodeError as error:
+            raise UsageError(f"--trained-from: {path}: {error}") from None
+    commit, where = (git, "--git") if git is not None else (origin.git, f"--trained-from: {path}: git")
+    if not _COMMIT.fullmatch(commit):
+        raise UsageError(f"{where}: {commit!r} is not a commit (7 to 40 hexadecimal digits) or unknown")
+    return msgspec.structs.replace(origin, git=commit)
 
 
 def model_file(path: Path) -> Path:

@@ -52,6 +52,7 @@ def quantize_command(
     notice: Annotated[list[str] | None, typer.Option(help="line that must go with the weights; repeatable")] = None,
     notes: Annotated[str, typer.Option(help="for the model card")] = "",
     trained_from: Annotated[Path | None, typer.Option(help="JSON: git, recipe, datasets [{name, count}]")] = None,
+    git: Annotated[str | None, typer.Option(help="commit of the code that trained the weights")] = None,
     scheme: Annotated[str, typer.Option(help="int8, int16x8, float16 or dynamic")] = "int8",
     io: Annotated[str | None, typer.Option(help="int8, uint8 or float32 [default: the scheme's]")] = None,
     scale: Scale = None,
@@ -80,7 +81,7 @@ def quantize_command(
     arguments = QuantizeArguments(
         model=model, calibrate=tuple(calibrate), evaluate=tuple(evaluate), out=out, labels=labels, crop=crop,
         version=version, licence=licence, name=name, notices=tuple(notice or ()), notes=notes,
-        trained_from=trained_from,
+        trained_from=trained_from, git=git,
         scheme=scheme, io=io, scale=scale, mean=mean, color=color, head=head, max_drop=max_drop,
         max_class_drop=max_class_drop, repair=repair, qat=qat, edgetpu=edgetpu, calibration_count=calibration_count,
         seed=seed, json=json, force=force,

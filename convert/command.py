@@ -71,6 +71,7 @@ class QuantizeArguments:
     notices: tuple[str, ...]
     notes: str
     trained_from: Path | None
+    git: str | None
     scheme: str
     io: str | None
     scale: str | None
@@ -201,6 +202,10 @@ def run_inspect(path: Path, *, json: Path | None) -> None:
 
 def _quantize(arguments: QuantizeArguments, progress: Progress) -> tuple[Report, Candidate, Run, bytes | None]:
     io = check_io(arguments.scheme, arguments.io)
+    if arguments.edgetpu and (arguments.scheme != "int8" or io == "float32"):
+        raise UsageError(
+            f"--edgetpu: --scheme {arguments.scheme} --io {io}; an Edge TPU takes --scheme int8 with --io int8 or uint8"
+        )
     arithmetic = parse_arithmetic(arguments.scale, arguments.mean)
     labels, margin = parse_labels(arguments.labels), parse_crop(arguments.crop)
     name, version = parse_name(arguments.name, arguments.out), parse_version(arguments.version)
@@ -217,7 +222,9 @@ def _quantize(arguments: QuantizeArguments, progress: Progress) -> tuple[Report,
         margin=margin,
         licence=licence,
         notices=arguments.notices,
-        trained_from=read_origin(arguments.trained_from, model=arguments.model, sha256=hash_model(arguments.model)),
+        trained_from=read_origin(
+            arguments.trained_from, git=arguments.git, model=arguments.model, sha256=hash_model(arguments.model)
+        ),
         scheme=arguments.scheme,  # type: ignore[arg-type]
         io=io,
         calibration_count=arguments.calibration_count,
@@ -353,7 +360,7 @@ def _print_summary(report: Report) -> None:
         console.print(_repair_table(report.repair))
     if report.edgetpu is not None:
         console.print(f"Edge TPU: {len(report.edgetpu.mapped)} operators map, {len(report.edgetpu.left)} do not")
-        for line in report.edgetpu.left[:20]:
+        for line in (*report.edgetpu.left[:20], *(f"{line}?" for line in report.edgetpu.doubtful[:5])):
             console.print(f"  {line}", markup=False)
         if report.manifest.edgetpu_model is None:
             console.print(f"not compiled for it: {INSTALL}", markup=False)

@@ -70,6 +70,8 @@ def export(
     ] = None,
     target: Annotated[str | None, typer.Option(help="Another head than the run's last.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle; otherwise the folder's.")] = None,
+    notice: Annotated[list[str] | None, typer.Option(help="Line that must go with the weights; repeatable.")] = None,
+    notes: Annotated[str | None, typer.Option(help="For the model card; otherwise the recipe's description.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle.")] = False,
 ) -> None:
     """Quantize a run's network and write a bundle, by mien-convert and with its verdict."""
@@ -85,6 +87,8 @@ def export(
             version=version,
             target=target,
             name=name,
+            notices=tuple(notice or ()),
+            notes=notes,
             force=force,
         )
     )

@@ -24,6 +24,8 @@ def export_run(
     calibrate: tuple[str, ...] = (),
     target: str | None = None,
     name: str | None = None,
+    notices: tuple[str, ...] = (),
+    notes: str | None = None,
     force: bool = False,
 ) -> int:
     """Quantizes a run's network into a bundle whose manifest says what it was trained on.
@@ -37,6 +39,8 @@ def export_run(
         calibrate: data sets for the ranges; the training splits of the run's own data where none is given.
         target: the head to export; the run's last where None.
         name: of the bundle; the folder's where None.
+        notices: lines that must go with the weights.
+        notes: for the model card; the recipe's description where None.
         force: replace a bundle.
 
     Returns:
@@ -58,7 +62,8 @@ def export_run(
         arguments = QuantizeArguments(
             model=model_file(run, chosen), calibrate=calibrate or _training_data(record.data), evaluate=evaluate,
             out=out, labels=",".join(recipe.data.classes), crop="square", version=version, licence=licence, name=name,
-            notices=(), notes=recipe.description, trained_from=origin, scheme="int8", io=None, scale=None, mean=None,
+            notices=notices, notes=recipe.description if notes is None else notes, trained_from=origin, git=None,
+            scheme="int8", io=None, scale=None, mean=None,
             color=None if recipe.input.colour == "grey" else recipe.input.colour, head="logits", max_drop=1.0,
             max_class_drop=5.0, repair=False, qat=0, edgetpu=False, calibration_count=512, seed=0, json=None,
             force=force,

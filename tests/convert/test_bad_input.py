@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from workshop import LABELS, Outcome, Workshop
 
+from edge.contract.bundle import load_emotion_bundle
+
 pytestmark = pytest.mark.tensorflow
 tf = pytest.importorskip("tensorflow", reason="needs the convert extra: pip install 'mien[convert]'")
 
@@ -75,6 +77,26 @@ def test_options_that_contradict_are_usage_errors(
 ) -> None:
     out = tmp_path / "out"
     assert_refused(mien_convert(*workshop.arguments(out), *extra), 2, message, out=out)
+
+
+def test_where_the_weights_come_from_is_a_commit_or_unknown(
+    workshop: Workshop, mien_convert: Run, tmp_path: Path
+) -> None:
+    out, origin = tmp_path / "out", tmp_path / "origin.json"
+    arguments = workshop.arguments(out)
+    assert_refused(mien_convert(*arguments, "--git", "latest"), 2, "--git: 'latest' is not a commit", out=out)
+    origin.write_text('{"git": "unreleased", "recipe": "mine", "datasets": []}')
+    said = mien_convert(*arguments, "--trained-from", origin)
+    assert_refused(said, 2, "origin.json: git: 'unreleased' is not a commit", out=out)
+    said = mien_convert(*arguments, "--trained-from", tmp_path / "none.json")
+    assert_refused(said, 2, "--trained-from", "none.json", out=out)
+    origin.write_text('{"git": "unknown"}')
+    assert_refused(mien_convert(*arguments, "--trained-from", origin), 2, "recipe", out=out)
+    origin.write_text('{"git": "unknown", "recipe": "mine", "datasets": [{"name": "faces", "count": 9}]}')
+    said = mien_convert(*arguments, "--trained-from", origin, "--git", "0123456789abcdef" * 2 + "01234567-dirty")
+    assert said.code == 0, said.err
+    found = load_emotion_bundle(out).manifest.trained_from
+    assert (found.git[-6:], found.recipe, found.datasets[0].count) == ("-dirty", "mine", 9)
 
 
 def test_a_missing_model_and_a_file_that_is_none(workshop: Workshop, mien_convert: Run, tmp_path: Path) -> None:

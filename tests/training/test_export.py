@@ -38,6 +38,8 @@ def test_an_exported_run_is_a_bundle_with_its_origin(tmp_path: Path) -> None:
         licence="CC0-1.0",
         version="1.2.3",
         target="own",
+        notices=("mind the notice",),
+        notes="told to the card",
         force=True,
     )
     assert code in (EXIT_CLEAN, EXIT_GATE_FAILED, EXIT_UNDECIDED)
@@ -45,7 +47,21 @@ def test_an_exported_run_is_a_bundle_with_its_origin(tmp_path: Path) -> None:
     assert manifest.labels == LABELS
     assert manifest.version == "1.2.3"
     assert manifest.trained_from.recipe == "tiny"
+    assert manifest.trained_from.git == (load_run(run)[1].git or "unknown")
+    assert manifest.notices == ("mind the notice",)
+    assert "told to the card" in (tmp_path / "tiny" / "MODEL_CARD.md").read_text()
     assert manifest.trained_from.datasets[0].count == sum(load_run(run)[1].counts["train"].values())
+
+
+def test_exporting_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    run, file = train(tmp_path)
+    for folder in ("first", "second"):
+        export_run(
+            run, evaluate=(f"{file}@split=public_test",), out=tmp_path / folder, licence="CC0-1.0", version="1.0.0",
+            name="tiny", force=True,
+        )  # fmt: skip
+    for name in ("model.tflite", "manifest.json", "golden.npz"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
 
 
 def test_an_unfinished_run_and_an_unknown_head_are_refused(tmp_path: Path) -> None:
