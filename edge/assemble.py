@@ -6,8 +6,8 @@ import itertools
 import random
 from dataclasses import dataclass
 
-from edge.capture import SOURCES, parse_source
-from edge.config import Config
+from edge.capture import check_source
+from edge.config import Config, shown
 from edge.contract.bundle import (
     MANIFEST_FILE,
     Bundle,
@@ -17,18 +17,18 @@ from edge.contract.bundle import (
     shipped_bundles,
 )
 from edge.contract.manifest import DetectManifest, EmotionManifest
-from edge.detect import BUNDLED, open_detector
+from edge.detect import BUNDLED, DETECTORS, open_detector
 from edge.detect.base import FaceDetector
-from edge.errors import BundleError
+from edge.errors import BundleError, ConfigError
 from edge.events import EventMaker
-from edge.infer import LoadedModel, load_model
+from edge.infer import DELEGATES, LoadedModel, load_model
 from edge.infer.classifier import EmotionClassifier
 from edge.metrics import Metrics
 from edge.pipeline import Pipeline
 from edge.publish import check_sinks
 from edge.schedule import make_schedule
 from edge.smooth import EmotionSmoother
-from edge.track import open_tracker
+from edge.track import TRACKERS, open_tracker
 from edge.track.ids import TrackIds
 
 STILLS_OVERRIDES = {
@@ -112,9 +112,29 @@ def check_config(config: Config, *, file: str) -> None:
     Raises:
         MienError: what would stop the daemon at its start.
     """
-    parse_source(config.camera.source, kinds=SOURCES, file=file)
-    check_sinks(config, file=file)
+    check_choices(config, file=file)
     assemble(config, frame_wh=(config.camera.width, config.camera.height)).pipeline.close()
+
+
+def check_choices(config: Config, *, file: str) -> None:
+    """Names of alternatives and options of sources: what the types of the configuration leave open.
+
+    Args:
+        config: the decoded configuration.
+        file: named in errors.
+
+    Raises:
+        ConfigError: an unknown name; the message lists the valid ones.
+    """
+    for key, name, table in (
+        ("detect.detector", config.detect.detector, DETECTORS),
+        ("track.tracker", config.track.tracker, TRACKERS),
+        ("emotion.delegate", config.emotion.delegate, DELEGATES),
+    ):
+        if name not in table:
+            raise ConfigError(file, key, f"{shown(name)} is unknown; there are {', '.join(table)}")
+    check_source(config.camera, file=file)
+    check_sinks(config, file=file)
 
 
 def _check_status(bundle: Bundle[EmotionManifest], *, allow_failed: bool) -> None:

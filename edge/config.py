@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 from collections.abc import Mapping
@@ -233,6 +234,13 @@ class Config(Section, frozen=True):
         return self.device or socket.gethostname().split(".")[0] or "device"
 
 
+MAX_BYTES = 1_048_576
+"""Of a configuration file."""
+MAX_DEPTH = 16
+"""Of tables and lists in one another."""
+SHOWN_MAX = 80
+"""Characters of a value in a message."""
+
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -248,10 +256,17 @@ def load_config(path: Path, *, overrides: Mapping[str, str] | None = None) -> Co
             with file, key, value and what is allowed.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(path, "", error.strerror or str(error)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    if len(data) > MAX_BYTES:
+        raise ConfigError(path, "", f"is longer than {MAX_BYTES} bytes: not a configuration")
+    try:
+        raw = tomllib.loads(data.decode("utf-8"))
+    except RecursionError:
+        raise ConfigError(path, "", "not TOML that can be read: nested too deeply") from None
+    except ValueError as error:  # a mistake in the TOML, no UTF-8, an integer with thousands of digits
         raise ConfigError(path, "", f"not TOML: {error}") from None
     return make_config(raw, file=str(path), overrides=overrides)
 
@@ -297,6 +312,10 @@ def decode_options(raw: Mapping[str, Any], kind: type[S], *, file: str, key: str
     Raises:
         ConfigError: a key unknown or out of range; the message names the value and what is allowed.
     """
+    for name, value in raw.items():
+        if _is_deeper(value, MAX_DEPTH):
+            dotted = ".".join(filter(None, (key, quoted(name))))
+            raise ConfigError(file, dotted, f"is nested deeper than {MAX_DEPTH} levels")
     unknown = _unknown_key(raw, kind, key)
     if unknown:
         raise ConfigError(file, unknown[0], f"unknown key; there are {', '.join(unknown[1])}")
@@ -313,8 +332,31 @@ def decode_options(raw: Mapping[str, Any], kind: type[S], *, file: str, key: str
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         allowed = f"is not in {bounds}" if bounds and is_number else f"{problem[:1].lower()}{problem[1:]}"
         raise ConfigError(
-            file, at, f"{value!r} {allowed}" if bounds and is_number else f"{value!r}: {allowed}"
+            file, at, f"{shown(value)} {allowed}" if bounds and is_number else f"{shown(value)}: {allowed}"
         ) from None
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: on one line, shortened, without the password of an address."""
+    text = re.sub(r"://\S*@", "://…@", repr(value))
+    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 1]}…"
+
+
+def quoted(name: str) -> str:
+    """A key as it would have to be written in TOML, shortened."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) else shown(name)
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    level = [value]
+    for _ in range(depth):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, Mapping | list)
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+        ]
+    return bool(level)
 
 
 def _set(tree: dict[str, Any], key: str, text: str) -> None:
@@ -326,7 +368,7 @@ def _set(tree: dict[str, Any], key: str, text: str) -> None:
             raise ConfigError("--set", key, "unknown key")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     is_text_key = isinstance(tree.get(last), str)  # `--set camera.source=0` means the text "0"
     tree[last] = text if is_text_key and not isinstance(value, str) else value
@@ -336,7 +378,7 @@ def _unknown_key(raw: Mapping[str, Any], kind: type[msgspec.Struct], at: str) ->
     """The first key that the struct does not have, with those that it has there."""
     fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     for name, value in raw.items():
-        dotted = f"{at}.{name}" if at else name
+        dotted = ".".join(filter(None, (at, quoted(name))))
         if name not in fields:
             return dotted, list(fields)
         inner = fields[name]

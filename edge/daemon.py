@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 
 from edge import __version__
-from edge.assemble import Assembly, assemble
+from edge.assemble import Assembly, assemble, check_choices
 from edge.capture import is_camera, open_source, redact
 from edge.capture.base import Source
 from edge.capture.grabber import CameraState, Grabber, GrabberTimes
@@ -115,6 +115,7 @@ class Daemon:
             MienError: something that cannot work as configured.
         """
         config, file = self._config, self._file
+        check_choices(config, file=file)
         has_camera = is_camera(config.camera, file=file)
         if not has_camera:
             self._open_source(None).close()  # a file that cannot be read is an error before anything is announced

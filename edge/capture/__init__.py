@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 
 from edge.capture.base import Clock, Sleep, Source, SourceRequest
 from edge.capture.spec import SourceSpec, parse_source, redact
-from edge.config import CameraConfig
+from edge.config import CameraConfig, decode_options
 from edge.registry import load_entry
 
 # FFmpeg's own messages hold addresses with their passwords; OpenCV reads this once, at its first use of FFmpeg.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-__all__ = ["SOURCES", "Clock", "Source", "SourceSpec", "is_camera", "open_source", "parse_source", "redact"]
+__all__ = [
+    "SOURCES",
+    "Clock",
+    "Source",
+    "SourceSpec",
+    "check_source",
+    "is_camera",
+    "open_source",
+    "parse_source",
+    "redact",
+]
 
 SOURCES = {
     "v4l2": "edge.capture.v4l2:V4l2Source",
@@ -72,6 +83,16 @@ def open_source(
     )
     source: Source = load_entry(SOURCES, spec.kind, what="source").open(request)
     return source
+
+
+def check_source(config: CameraConfig, *, file: str = "configuration") -> None:
+    """What can be known of a source without opening it: how it is written, and the options of its kind.
+
+    Raises:
+        ConfigError: the source or its options cannot be meant.
+    """
+    module = SOURCES[parse_source(config.source, kinds=SOURCES, file=file).kind].partition(":")[0]
+    decode_options(config.options, importlib.import_module(module).Options, file=file, key="camera.options")
 
 
 def is_camera(config: CameraConfig, *, file: str = "configuration") -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge.config import Config
+from edge.config import Config, shown
 from edge.errors import ConfigError
 from edge.publish.base import Kind, Message, RequestHandler, RequestSource, Sink, make_message
 from edge.publish.fanout import Fanout
@@ -43,7 +43,7 @@ def check_sinks(config: Config, *, file: str) -> tuple[str, ...]:
         raise ConfigError(file, "homeassistant.enabled", "true, but mqtt is not among publish.sinks")
     for name in names:
         if name not in SINKS:
-            raise ConfigError(file, "publish.sinks", f"{name!r} is unknown; there are {', '.join(SINKS)}")
+            raise ConfigError(file, "publish.sinks", f"{shown(name)} is unknown; there are {', '.join(SINKS)}")
     return names
 
 
