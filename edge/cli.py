@@ -11,7 +11,7 @@ from rich.console import Console
 
 from edge import __version__
 from edge.entry import run_app
-from edge.errors import UsageError
+from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, UsageError
 
 app = typer.Typer(
     name="mien",
@@ -67,6 +67,19 @@ def run(
         return load_config(config, overrides=overrides)
 
     raise typer.Exit(run_daemon(read(), file=str(config), max_frames=max_frames, reread=read))
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file (TOML).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable report on standard output.")] = False,
+) -> None:
+    """What is wrong with this machine, each finding with its fix; nothing is written or sent."""
+    from edge.doctor.examine import examine, show_report
+
+    report = examine(config)
+    show_report(report, as_json=as_json, console=out)
+    raise typer.Exit(EXIT_CLEAN if report.healthy else EXIT_RUNTIME)
 
 
 @app.command("ha-preview")
@@ -193,6 +206,7 @@ class SchemaName(str, Enum):
     problem = "problem"
     history = "history"
     response = "response"
+    doctor = "doctor"
     manifest = "manifest"
     config = "config"
 

@@ -8,9 +8,10 @@ import msgspec
 
 from edge.config_reference import make_schema as make_config_schema
 from edge.contract.manifest import AnyManifest
+from edge.doctor.findings import DoctorReport
 from edge.publish.payloads import SCHEMAS, schema_of
 
-NAMES = (*SCHEMAS, "manifest", "config")
+NAMES = (*SCHEMAS, "doctor", "manifest", "config")
 
 
 def make_schema(name: str) -> dict[str, Any]:
@@ -24,6 +25,8 @@ def make_schema(name: str) -> dict[str, Any]:
     """
     if name == "config":
         return make_config_schema()
+    if name == "doctor":
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(DoctorReport)}
     if name == "manifest":
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(AnyManifest)}
     return schema_of(name)

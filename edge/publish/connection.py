@@ -76,13 +76,15 @@ class Identity:
 
     Attributes:
         client_id: two connections with one id throw each other out.
-        will_topic: where the broker says ``offline`` when this connection ends without a goodbye.
+        will_topic: where the broker says ``offline`` when this connection ends without a goodbye; None: nowhere.
         subscriptions: topic filters of what is listened to.
+        takes_retained: whether retained messages are taken as well.
     """
 
     client_id: str
-    will_topic: str
+    will_topic: str | None
     subscriptions: tuple[str, ...] = ()
+    takes_retained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ class Connection:
         max_packet_bytes: what the broker takes at most; None without a bound.
         closed: why the connection ended; None while it stands.
         explained: whether it is known why the connection ended; not every broker says so.
+        refused_subscriptions: topic filters that the broker does not grant.
     """
 
     def __init__(self, config: MqttConfig, *, identity: Identity, version: Version) -> None:
@@ -154,6 +157,7 @@ class Connection:
         self.max_packet_bytes: int | None = None
         self.closed: str | None = None
         self.explained = False
+        self.refused_subscriptions: list[str] = []
         self._config = config
         self._identity = identity
         self._version = version
@@ -227,7 +231,7 @@ class Connection:
         return acknowledged
 
     def take_received(self) -> list[tuple[str, bytes]]:
-        """Topic and payload of what came since the last call; retained messages are left out."""
+        """Topic and payload of what came since the last call."""
         taken = list(self._received)
         self._received.clear()
         return taken
@@ -255,7 +259,8 @@ class Connection:
             **options,
         )
         client.max_inflight_messages_set(0xFFFF)  # the window is ours: what paho holds back it would send out of order
-        client.will_set(self._identity.will_topic, b"offline", qos=1, retain=True)
+        if self._identity.will_topic is not None:
+            client.will_set(self._identity.will_topic, b"offline", qos=1, retain=True)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
@@ -360,7 +365,9 @@ class Connection:
         self._acknowledged.append(Acknowledgement(mid, str(reason) if reason.is_failure else None))
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
-        if message.retain:  # a retained request would be carried out again at every connect
+        if (
+            message.retain and not self._identity.takes_retained
+        ):  # a retained request would be carried out again at every connect
             return
         try:
             self._received.append((message.topic, bytes(message.payload)))
@@ -369,7 +376,8 @@ class Connection:
 
     def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: list[ReasonCode], properties: Any) -> None:
         if any(reason.is_failure for reason in reasons):
-            log.warning("mqtt: the broker does not let us subscribe to %s", self._subscribing.get(mid))
+            self.refused_subscriptions.append(self._subscribing.get(mid, "?"))
+            log.warning("mqtt: the broker does not let us subscribe to %s", self.refused_subscriptions[-1])
 
     def _on_log(self, client: Any, userdata: Any, level: int, text: str) -> None:
         """Paho tells why a socket failed only to its log."""

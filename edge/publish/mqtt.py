@@ -129,11 +129,12 @@ class MqttSink:
     ) -> None:
         self._config = config
         self._base = f"{config.prefix}/{device}/{camera}"
+        self._availability = f"{self._base}/availability"
         self._discovery, self._note = discovery, note or DiscoveryNote(None)
         self._withdrawn_topic: str | None = None
         self._identity = Identity(
             client_id=f"mien-{device}-{camera}",
-            will_topic=f"{self._base}/availability",
+            will_topic=self._availability,
             subscriptions=(discovery.config.status_topic,) if discovery else (),
         )
         self._outbox: Outbox = outbox if outbox is not None else MemoryOutbox(_bounds(config), clock_ns=clock_ns)
@@ -379,7 +380,7 @@ class MqttSink:
         if retained is not None:
             self._send_retained(connection, *retained)
             return
-        self._publish(connection, self._identity.will_topic, b"online", retain=True)
+        self._publish(connection, self._availability, b"online", retain=True)
         with self._lock:
             self._online = True
 
@@ -506,7 +507,7 @@ class MqttSink:
         mid: int | None = None
         while connection.closed is None and not self._is_over():
             if mid is None and connection.ready:
-                mid = self._publish(connection, self._identity.will_topic, b"stopped", retain=True)
+                mid = self._publish(connection, self._availability, b"stopped", retain=True)
             self._settle(connection.poll(wake=self._wake, timeout_s=self._patience_s()))
             self._wake.clear()
             if mid is not None and mid not in self._in_flight:

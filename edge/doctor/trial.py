@@ -1,0 +1,63 @@
+"""The child of `mien doctor`: loads the models or takes a frame, and says how it went in one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+from edge.assemble import assemble
+from edge.capture import open_source
+from edge.config import Config, load_config
+from edge.errors import MienError
+
+
+def try_models(config: Config) -> str:
+    """Loads what the daemon would load.
+
+    Returns:
+        What runs where; after a tab why it is not the delegate that was asked for.
+
+    Raises:
+        MienError: a model that cannot be used.
+    """
+    assembly = assemble(config, frame_wh=(config.camera.width, config.camera.height))
+    emotion, detector = assembly.emotion, assembly.detector_manifest
+    nodes = f"{emotion.interpreter.delegated_nodes} of {emotion.interpreter.total_nodes} nodes"
+    found = f"{assembly.emotion_manifest.full_name} on {emotion.interpreter.delegate} ({nodes}), {emotion.parity}"
+    if detector is not None:
+        found += f"; {detector.full_name}"
+    assembly.pipeline.close()
+    return f"{found}\t{emotion.fallback_reason or ''}"
+
+
+def try_camera(config: Config) -> str:
+    """Opens the source and takes a frame.
+
+    Raises:
+        MienError: no source, or no frame.
+    """
+    source = open_source(config.camera, clock=time.monotonic_ns, paced=False)
+    try:
+        frame = source.read()
+    finally:
+        source.close()
+    return "opens, and ends without a frame" if frame is None else "delivers {}x{} pixels".format(*frame.size_wh)
+
+
+def main() -> None:
+    """``python -m edge.doctor.trial models|camera [FILE]``."""
+    logging.disable(logging.CRITICAL)
+    what, *files = sys.argv[1:]
+    try:
+        config = load_config(Path(files[0])) if files else Config()
+        print({"models": try_models, "camera": try_camera}[what](config), flush=True)
+    except MienError as error:
+        sys.exit(" ".join(str(error).split()))
+    os._exit(0)  # a driver that does not let go must not keep us
+
+
+if __name__ == "__main__":
+    main()
