@@ -53,6 +53,7 @@ from edge.contract.bundle import Bundle, find_bundle, load_bundle, load_detect_b
 from edge.contract.manifest import DetectManifest, EmotionManifest
 from edge.errors import ConversionError, InferenceError, UsageError
 from training.datasets import Dataset, read_datasets
+from training.datasets.reading import Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +212,11 @@ def _quantize(arguments: QuantizeArguments, progress: Progress) -> tuple[Report,
     name, version = parse_name(arguments.name, arguments.out), parse_version(arguments.version)
     licence = demand(arguments.licence, "--licence", "the licence of the weights")
     progress("reading data")
-    calibration_data, evaluation_data = read_datasets(arguments.calibrate), read_datasets(arguments.evaluate)
+    held: Held = {}
+    calibration_data, evaluation_data = (
+        read_datasets(specs, held=held) for specs in (arguments.calibrate, arguments.evaluate)
+    )
+    held.clear()
     progress(f"reading {arguments.model}")
     model = load_model(arguments.model, arithmetic=arithmetic, head=parse_head(arguments.head))
     request = Request(
@@ -336,7 +341,7 @@ def _measure_form(name: str, model: bytes) -> FormFacts:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.tflite"
         file.write_bytes(model)
-        latency = tuple(measure_latency(file, threads=n) for n in sorted({1, os.cpu_count() or 1}))
+        latency = measure_latency(file, threads=sorted({1, os.cpu_count() or 1}))
     return FormFacts(name, len(model), macs, int8_macs_share(graph), latency)
 
 

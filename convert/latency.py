@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -42,24 +43,24 @@ class Latency:
     total_nodes: int
 
 
-def measure_latency(model: Path, *, threads: int) -> Latency:
-    """Measures a file in a child process.
+def measure_latency(model: Path, *, threads: Sequence[int]) -> tuple[Latency, ...]:
+    """Measures a file in a child process, once for each number of threads.
 
     Args:
         model: a ``.tflite`` file.
-        threads: of the CPU kernels.
+        threads: numbers of threads of the CPU kernels.
 
     Raises:
         ConversionError: the child does not come to an end.
     """
     root = str(Path(__file__).resolve().parent.parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
-    command = [sys.executable, "-m", "convert.latency", str(model.resolve()), str(threads)]
+    command = [sys.executable, "-m", "convert.latency", str(model.resolve()), *map(str, threads)]
     child = subprocess.run(command, capture_output=True, check=False, env=environment)
     if child.returncode:
         last = child.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit {child.returncode}"]
         raise ConversionError(f"{model}: its latency cannot be measured: {last[0]}")
-    return Latency(**json.loads(child.stdout))
+    return tuple(Latency(**found) for found in json.loads(child.stdout))
 
 
 def _measure(model: bytes, threads: int) -> Latency:
@@ -87,4 +88,5 @@ def _measure(model: bytes, threads: int) -> Latency:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(_measure(Path(sys.argv[1]).read_bytes(), int(sys.argv[2])))))
+    content = Path(sys.argv[1]).read_bytes()
+    print(json.dumps([asdict(_measure(content, int(count))) for count in sys.argv[2:]]))

@@ -360,7 +360,7 @@ def _describe(name: str, candidate: Candidate) -> RepairStep:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.tflite"
         file.write_bytes(model)
-        latency = measure_latency(file, threads=1)
+        (latency,) = measure_latency(file, threads=[1])
     return RepairStep(
         name, found.accuracy_quantized.value, found.drop, found.drop_low, found.drop_high,
         latency.p50_ms, len(model), int8_macs_share(Graph(model)), found.status, chosen=False,

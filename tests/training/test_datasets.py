@@ -268,6 +268,16 @@ def test_a_mix_of_forms_is_one_data_set_and_its_subjects_stay_apart(tmp_path: Pa
     assert np.allclose(mixed.soft_labels()[8], np.eye(7)[LABELS.index("sad")])
 
 
+def test_two_parts_of_one_file_are_decoded_once(tmp_path: Path) -> None:
+    path, held = write_fer2013(tmp_path), {}
+    first = read_datasets([f"{path}@split=train"], held=held)
+    path.write_text(path.read_text().replace("PublicTest", "Training"))
+    second = read_datasets([f"{path}@split=public_test"], held=held)
+    assert len(held) == 1
+    assert set(first.splits) == {"train"}
+    assert set(second.splits) == {"public_test"}
+
+
 def test_the_hash_follows_content_and_wishes_but_not_the_place(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     for folder in (first, second):

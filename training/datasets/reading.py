@@ -28,16 +28,22 @@ READERS: Final = {
 """Form -> its reader. Forms are tried in this order when none is named: the general one comes last."""
 
 
-def read_datasets(specs: Sequence[str | DatasetSpec]) -> Dataset:
+Held = dict[tuple[str, Path], Samples]
+"""What was read already, by form and path: several parts of one file are decoded once."""
+
+
+def read_datasets(specs: Sequence[str | DatasetSpec], *, held: Held | None = None) -> Dataset:
     """Reads several data sets into one, in their order; see `read_dataset`."""
-    return concatenate([read_dataset(spec) for spec in specs])
+    held = {} if held is None else held
+    return concatenate([read_dataset(spec, held=held) for spec in specs])
 
 
-def read_dataset(spec: str | DatasetSpec) -> Dataset:
+def read_dataset(spec: str | DatasetSpec, *, held: Held | None = None) -> Dataset:
     """Reads one data set, labels in our order.
 
     Args:
         spec: ``[FORMAT:]PATH[@KEY=VALUE,…]`` (`training.datasets.spec`) or the parsed form.
+        held: looked into before a file is read, and added to.
 
     Raises:
         UsageError: for a spec that says nothing, or an unknown form.
@@ -45,7 +51,11 @@ def read_dataset(spec: str | DatasetSpec) -> Dataset:
     """
     spec = DatasetSpec.parse(spec) if isinstance(spec, str) else spec
     form, reader = _reader_of(spec)
-    samples = reader.read(spec.path)
+    samples = held.get((form, spec.path)) if held is not None else None
+    if samples is None:
+        samples = reader.read(spec.path)
+    if held is not None:
+        held[form, spec.path] = samples
     name = spec.path.resolve().stem if spec.path.is_file() else spec.path.resolve().name
     mapped = map_classes(samples.classes, spec.class_map, source=spec.path)
     labels, reasons = _chosen_labels(spec, samples, mapped)

@@ -1,0 +1,48 @@
+"""What is measured in a child process, and what is not computed twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from workshop import Workshop
+
+from convert.latency import measure_latency
+from edge.errors import ConversionError
+
+
+def test_each_number_of_threads_is_measured_and_the_delegate_counted(small_bundle: Path) -> None:
+    found = measure_latency(small_bundle / "model.tflite", threads=[1, 2])
+    assert [one.threads for one in found] == [1, 2]
+    for one in found:
+        assert 0 < one.p50_ms <= one.p95_ms
+        assert (one.delegated_nodes, one.total_nodes) == (1, 1)
+
+
+def test_a_file_that_is_no_model_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "noise.tflite").write_bytes(b"no model at all")
+    with pytest.raises(ConversionError, match=r"noise\.tflite: its latency cannot be measured: "):
+        measure_latency(tmp_path / "noise.tflite", threads=[1])
+
+
+@pytest.mark.tensorflow
+def test_the_original_computes_the_same_pictures_once(workshop: Workshop) -> None:
+    from small_networks import make_faces
+
+    from convert.load import _predictor
+
+    calls = []
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        calls.append(len(pixels))
+        return pixels.reshape(len(pixels), -1)[:, :7]
+
+    predict = _predictor(run, None, from_probabilities=False)
+    pixels = make_faces(20, seed=1)[0][..., np.newaxis]
+    first = predict(pixels)
+    first[:] = 0
+    assert np.array_equal(predict(pixels), pixels.reshape(20, -1)[:, :7])
+    assert calls == [20]
+    predict(pixels[:10])
+    assert calls == [20, 10]
