@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -155,9 +156,19 @@ def judge_both_ways(teach: Teach, inputs: npt.NDArray[Any], *, batch_size: int =
 
     def judge(pictures: npt.NDArray[Any]) -> Floats:
         floats = pictures.astype(np.float32)
-        return (teach(floats) + teach(np.ascontiguousarray(floats[:, :, ::-1]))) / 2
+        both: Floats = np.float32(0.5) * (teach(floats) + teach(np.ascontiguousarray(floats[:, :, ::-1])))
+        return both
 
     return np.concatenate([judge(inputs[start : start + batch_size]) for start in range(0, len(inputs), batch_size)])
+
+
+def _fits_processor(model: Any, record: RunRecord) -> bool:
+    """Whether PyTorch's fused operations can train this network of mixed bfloat16; see `training.torch_step`."""
+    if keras.backend.backend() != "torch" or record.machine["accelerators"] != "0":
+        return False
+    from training.torch_step import is_supported
+
+    return model.dtype_policy.name == "mixed_bfloat16" and is_supported(model)
 
 
 class _Run:
@@ -178,19 +189,30 @@ class _Run:
         self.out, self.record, self.reporter = out, record, reporter
         self.heads, self.classes = len(recipe.data.targets), len(recipe.data.classes)
         shape = tuple(int(side) for side in batches.inputs.shape[1:])
-        self.model = make_model(
+        build = partial(
+            make_model,
             recipe.model.architecture,
             input_shape=(shape[0], shape[1], shape[2]),
             outputs=self.heads * self.classes,
             options=recipe.model.options,
         )
+        self.model = build()
+        if fused := _fits_processor(self.model, record):
+            keras.config.set_dtype_policy("float32")  # only the step computes in bfloat16
+            self.model = build()
+        loss = make_loss(heads=self.heads, classes=self.classes, distill=recipe.distill)
         self.model.compile(
             optimizer=make_optimizer(recipe.train, steps_per_epoch=len(batches)),
-            loss=make_loss(heads=self.heads, classes=self.classes, distill=recipe.distill),
+            loss=loss,
             # XLA compiles for longer than it saves on a processor.
             jit_compile="auto" if record.machine["accelerators"] != "0" else False,
         )
         self.model.optimizer.build(self.model.trainable_variables)
+        self.step = self.model
+        if fused:
+            from training.torch_step import TorchStep
+
+            self.step = TorchStep(self.model, loss)
         self.average = AveragedWeights(self.model, decay=recipe.train.ema) if recipe.train.ema else None
 
     def go(self, *, resume: bool) -> RunRecord:
@@ -232,11 +254,11 @@ class _Run:
 
     def _train(self, epoch: int) -> float:
         """One pass over the training pictures; returns the mean loss."""
-        self.model.reset_metrics()
+        self.step.reset_metrics()
         steps, loss = len(self.batches), math.nan
         for step, (inputs, targets) in enumerate(self.batches.of_epoch(epoch)):
-            # Keras returns the mean over the epoch so far, which one NaN turns into NaN.
-            loss = float(self.model.train_on_batch(inputs, targets))
+            # It is the mean over the epoch so far, which one NaN turns into NaN.
+            loss = float(self.step.train_on_batch(inputs, targets))
             if not math.isfinite(loss):
                 kept = f"the checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else "no epoch was finished"
                 raise TrainingError(
@@ -299,12 +321,17 @@ def deployable_model(model: Any, recipe: Recipe, *, head: int, offsets: Floats) 
         offsets: (classes,) what its logits are lowered by.
     """
     classes = len(recipe.data.classes)
-    single = make_model(
-        recipe.model.architecture,
-        input_shape=tuple(model.input_shape[1:]),
-        outputs=classes,
-        options=_without_downloads(recipe.model.options),
-    )
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")  # what computes on a device, or is converted for one, has no bfloat16
+    try:
+        single = make_model(
+            recipe.model.architecture,
+            input_shape=tuple(model.input_shape[1:]),
+            outputs=classes,
+            options=_without_downloads(recipe.model.options),
+        )
+    finally:
+        keras.config.set_dtype_policy(policy)
     weights = model.get_weights()
     mine = slice(head * classes, (head + 1) * classes)
     for i in (-2, -1):  # The logits are the last layer: kernel (features, outputs), bias (outputs).

@@ -86,6 +86,13 @@ def test_the_kept_files_score_what_the_log_says(data: TrainingData, tmp_path: Pa
         assert accuracy == pytest.approx(record.best.accuracies[target], abs=1e-5)
 
 
+def test_mixed_precision_keeps_a_network_of_float32(data: TrainingData, tmp_path: Path) -> None:
+    """What was bfloat16 in training would be bfloat16 in the converted model, too."""
+    fit(two_heads(epochs=1, precision="mixed_bfloat16"), data, out=tmp_path / "run")
+    kept = load_keras_model(model_file(tmp_path / "run"))
+    assert {layer.dtype_policy.name for layer in kept.layers} == {"float32"}
+
+
 def test_a_head_taken_out_gives_the_logits_of_the_whole_less_its_offsets() -> None:
     recipe = two_heads()
     from training.architectures import make_model
