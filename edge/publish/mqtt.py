@@ -54,6 +54,8 @@ RESPONSES_WAITING: Final = 64
 """Answers to requests that were not sent yet; of more than that the oldest are forgotten."""
 STABLE_S: Final = 30.0
 """A connection that lasted so long was a good one: the next backoff starts small again."""
+STORE_TIMEOUT_S: Final = 0.5
+"""At a stop, the least that the outbox' disk gets, whatever the network took."""
 _PACKET_OVERHEAD_BYTES: Final = 64
 _UNANSWERED_MAX: Final = 2
 _BRIEF_MAX: Final = 2
@@ -221,7 +223,8 @@ class MqttSink:
         self._thread.join(timeout_s + 0.2)
         if self._thread.is_alive():
             log.warning("mqtt: %s; gave up after %g s", self._status, timeout_s)
-        self._outbox.close()
+        left_s = (self._stop_at_ns - self._clock_ns()) / 1e9
+        self._outbox.close(timeout_s=max(left_s, STORE_TIMEOUT_S))
         if len(self._outbox):
             log.warning("mqtt: %d messages were not delivered", len(self._outbox))
 

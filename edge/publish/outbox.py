@@ -133,8 +133,8 @@ class Outbox(Protocol):
         """Puts everything taken back, in its order, as attempted: the connection ended."""
         ...
 
-    def close(self) -> None:
-        """Stores what is left, where there is storage; gives up after half a second."""
+    def close(self, *, timeout_s: float) -> None:
+        """Stores what is left, where there is storage; gives up after ``timeout_s`` seconds."""
         ...
 
     def __len__(self) -> int:
@@ -222,7 +222,7 @@ class MemoryOutbox:
             self._remember(back)
             self._enforce_bounds()
 
-    def close(self) -> None:
+    def close(self, *, timeout_s: float) -> None:
         """See `Outbox.close`."""
 
     def __len__(self) -> int:

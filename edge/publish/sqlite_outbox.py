@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 
 OPEN_TIMEOUT_S: Final = 5.0
 """How long a start waits for a slow disk; what is read later is sent all the same."""
-CLOSE_TIMEOUT_S: Final = 0.5
 RETRY_S: Final = 30.0
 """Between attempts to use a file that failed."""
 MARK_S: Final = 60.0
@@ -97,10 +96,11 @@ class _File:
         self._db.execute("COMMIT")
 
     def mark(self) -> _Mark | None:
-        """The mark of the last start that wrote here."""
-        with _damage_told():
+        """The mark of the last start that wrote here; None as well where damage hides it: `records` tells that."""
+        with contextlib.suppress(_DamagedError), _damage_told():
             row = self._db.execute("SELECT boot_id, last_seq, service_ns FROM mark").fetchone()
-        return _Mark(*row) if row else None
+            return _Mark(*row) if row else None
+        return None
 
     def records(self) -> Iterator[Record]:
         """What is stored, in order.
@@ -204,6 +204,7 @@ class SqliteOutbox(MemoryOutbox):
         self._hurried = self._closing = self._was_read = self._rewrites = self._mark_is_due = False
         self._generation = self._committed = 0
         self._marked_ns = clock_ns()
+        self._set_aside_ns: int | None = None
         self._opened = threading.Event()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
@@ -244,13 +245,17 @@ class SqliteOutbox(MemoryOutbox):
             self._wake.notify_all()
             return self._wake.wait_for(lambda: self._committed >= target and not self._problem, timeout_s)
 
-    def close(self) -> None:
+    def close(self, *, timeout_s: float) -> None:
         """See `Outbox.close`."""
         with self._wake:
             self._closing = self._mark_is_due = True
             self._wake.notify_all()
         if self._thread.ident:
-            self._thread.join(CLOSE_TIMEOUT_S)
+            self._thread.join(timeout_s)
+        with self._lock:
+            is_stored = self._committed >= self._generation or not (self._live or self._history or self._taken)
+        if not is_stored:
+            log.warning("outbox: %s: the newest events could not be stored within %.1f s", self._path, timeout_s)
 
     def status(self) -> str:
         """See `Outbox.status`."""
@@ -268,6 +273,7 @@ class SqliteOutbox(MemoryOutbox):
 
     def _run(self) -> None:
         file: _File | None = None
+        is_last = False
         while True:
             try:
                 file = file or self._open_file()
@@ -276,28 +282,28 @@ class SqliteOutbox(MemoryOutbox):
             except _DamagedError as error:
                 _close(file)
                 file = None
-                self._set_aside(error)
+                is_last = not self._set_aside(error) and is_last
             except (sqlite3.Error, OSError) as error:
                 _close(file)
                 file = None
-                self._tell_problem(f"{self._path}: {error}")
+                holder = " by another process" if "locked" in str(error) else ""
+                self._tell_problem(f"{self._path}: {error}{holder}")
             self._opened.set()
-            if not self._wait():
+            if is_last:
                 break
+            is_last = self._wait()
         _close(file)
 
     def _wait(self) -> bool:
-        """Waits for changes and then for the rest of the commit interval; False when all is done."""
+        """Waits for changes and then for the rest of the commit interval; True when the next commit is the last."""
         with self._wake:
             if self._problem:
                 self._wake.wait_for(lambda: self._closing or self._hurried, self._retry_s)
-                self._hurried = False
-                return not self._closing
-            self._wake.wait_for(lambda: self._is_busy() or self._closing or self._hurried, MARK_S)
-            if not self._closing:
+            else:
+                self._wake.wait_for(lambda: self._is_busy() or self._closing or self._hurried, MARK_S)
                 self._wake.wait_for(lambda: self._closing or self._hurried, self._commit_s)
             self._hurried = False
-            return self._is_busy() or not self._closing
+            return self._closing
 
     def _is_busy(self) -> bool:
         return bool(self._pending) or self._mark_is_due or self._rewrites
@@ -307,12 +313,12 @@ class SqliteOutbox(MemoryOutbox):
         if self._was_read:
             return file
         found: list[Record] = []
+        mark = file.mark()
         try:
-            mark = file.mark()
             found.extend(file.records())
         except _DamagedError:
             file.close()
-            self._adopt(found, None)  # what is whole is saved
+            self._adopt(found, mark)  # what is whole is saved
             raise
         except BaseException:
             file.close()
@@ -386,17 +392,27 @@ class SqliteOutbox(MemoryOutbox):
         self._mark_is_due, self._marked_ns = False, now_ns
         return _Mark(self._boot_id, self._last_seq, now_ns + self._service_zero_ns)
 
-    def _set_aside(self, error: _DamagedError) -> None:
-        """A new file is begun at the next turn of the loop, with all that memory holds."""
+    def _set_aside(self, error: _DamagedError) -> bool:
+        """Makes room for a new file, begun at the next turn of the loop with all that memory holds.
+
+        Returns:
+            Whether that worked. Once is all that is tried in `RETRY_S`: a disk that damages every file is no storage.
+        """
+        now_ns = self._clock_ns()
+        if self._set_aside_ns is not None and now_ns - self._set_aside_ns < self._retry_s * 1e9:
+            self._tell_problem(f"{self._path}: damaged again ({error}): is the disk failing?")
+            return False
+        self._set_aside_ns = now_ns
         try:
             kept = set_aside(self._path)
         except OSError as refused:
             self._tell_problem(f"{self._path}: damaged ({error}), and it cannot be renamed: {refused.strerror}")
-            return
+            return False
         log.error("outbox: %s is damaged (%s); it is now %s and a new one is begun", self._path, error, kept.name)
         with self._lock:
             self._was_read = self._rewrites = True
             self._pend_everything()
+        return True
 
     def _tell_problem(self, problem: str) -> None:
         with self._wake:

@@ -33,7 +33,7 @@ def measure(folder: Path, *, rate_hz: float, seconds: float, has_broker: bool) -
             outbox.done(record)
         time.sleep(1 / rate_hz)
     written = written_bytes() - before
-    outbox.close()
+    outbox.close(timeout_s=10)
     return written * 3600 / seconds
 
 
