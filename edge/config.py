@@ -167,6 +167,9 @@ class MqttConfig(Section, frozen=True):
     keepalive_s: Annotated[int, Meta(ge=5, le=3600, description="seconds until a silent connection counts as dead")] = (
         30
     )
+    retry_max_s: Annotated[
+        float, Meta(ge=1, le=3600, description="longest wait between attempts to reach the broker; random below it")
+    ] = 60
     tls: Annotated[bool, Meta(description="encrypt; the broker's certificate and name are checked")] = False
     ca_file: Annotated[str | None, Meta(description="own certificate authority; unset: the system's")] = None
     cert_file: Annotated[str | None, Meta(description="client certificate")] = None

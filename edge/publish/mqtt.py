@@ -109,7 +109,7 @@ class MqttSink:
         discovery: how Home Assistant is told of the camera; None: it is not.
         note: remembers where it was told; what is not so any more is taken back.
         outbox: where events wait; None for one in memory.
-        backoff: waits between attempts.
+        backoff: waits between attempts; None: as configured.
         connect_timeout_s: patience with a peer that does not answer.
         file: the configuration file, named in errors.
         clock_ns: the monotonic clock that `Message.live_until_ns` refers to.
@@ -140,12 +140,13 @@ class MqttSink:
             subscriptions=(discovery.config.status_topic,) if discovery else (),
         )
         self._outbox: Outbox = outbox if outbox is not None else MemoryOutbox(_bounds(config), clock_ns=clock_ns)
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or Backoff(cap_s=config.retry_max_s)
         self._connect_timeout_s = connect_timeout_s
         self._file = file
         self._clock_ns = clock_ns
         self._version: Version = "3.1.1" if config.version == "3.1.1" else "5"
         self._unanswered = 0
+        self._speaks_5 = False
         self._brief_connections = 0
         self._wake = Wake()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
@@ -288,15 +289,18 @@ class MqttSink:
             self._choose_version(error)
             return None
         self._unanswered = 0
+        self._speaks_5 = self._speaks_5 or self._version == "5"
         return connection
 
     def _choose_version(self, error: ConnectError) -> None:
         """``auto``: from 5 to 3.1.1 once 5 is refused, and back if 3.1.1 fares no better.
 
         An old broker may refuse by hanging up, or misread CONNECT and wait for more of it for ever: two of these in a
-        row count as a refusal.
+        row count as a refusal. Not of a broker that took 5 before: it is ill, not old.
         """
         if self._config.version != "auto" or error.trouble not in ("version", "closed", "no_answer"):
+            return
+        if self._speaks_5 and error.trouble != "version":
             return
         self._unanswered += 1
         if self._version == "3.1.1":

@@ -191,6 +191,23 @@ def test_auto_falls_back_to_311_when_the_peer_is_silent_on_5_twice(
     assert levels == [5, 5, 4]
 
 
+def test_auto_stays_with_5_when_a_broker_that_took_it_falls_silent(
+    serve: Callable[[Peer], int], start_sink: Start
+) -> None:
+    levels: list[int] = []
+
+    def dying_broker(client: socket.socket) -> None:
+        levels.append(level_of(client.recv(4096)))
+        if len(levels) == 1:
+            client.sendall(CONNACK_5)
+        elif len(levels) % 2:
+            drain(client)
+
+    start_sink(serve(dying_broker), connect_timeout_s=0.1)
+    wait_until(lambda: len(levels) >= 7, what="seven attempts")
+    assert set(levels) == {5}
+
+
 def test_auto_asks_for_5_again_when_311_fares_no_better(serve: Callable[[Peer], int], start_sink: Start) -> None:
     levels: list[int] = []
     start_sink(serve(lambda client: levels.append(level_of(client.recv(4096)))))
