@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import cv2
 from msgspec import Meta
@@ -15,6 +15,7 @@ from msgspec import Meta
 from edge.capture.base import SourceRequest
 from edge.capture.opencv import OpencvCapture
 from edge.config import Section
+from edge.credential_files import read_secret
 from edge.errors import ConfigError, SourceError, SourceLostError, SourceNotFoundError
 from edge.records import Frame
 
@@ -30,6 +31,10 @@ class Options(Section, frozen=True):
     open_timeout_s: Annotated[float, Meta(ge=0.5, le=60, description="to connect and find the video")] = 10
     read_timeout_s: Annotated[float, Meta(ge=0.5, le=60, description="without a frame the camera is lost")] = 5
     transport: Annotated[Literal["tcp", "udp"], Meta(description="of RTSP's pictures")] = "tcp"
+    username: Annotated[str | None, Meta(description="of the camera; unset: none")] = None
+    password_file: Annotated[
+        str | None, Meta(description="file whose first line is its password; under systemd: camera-password")
+    ] = None
 
 
 class NetworkSource:
@@ -53,13 +58,14 @@ class NetworkSource:
             ConfigError: an address or option that cannot be meant.
         """
         options = request.options(Options)
+        target = _with_login(request, options)
         _check_reachable(request, timeout_s=options.open_timeout_s)
         timeouts = (
             *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(options.open_timeout_s * 1000)),
             *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(options.read_timeout_s * 1000)),
         )
         with _ffmpeg_options(f"rtsp_transport;{options.transport}|fflags;nobuffer"):
-            capture = OpencvCapture.open(request.target, backend=cv2.CAP_FFMPEG, parameters=timeouts)
+            capture = OpencvCapture.open(target, backend=cv2.CAP_FFMPEG, parameters=timeouts)
         if capture is None:
             raise SourceError(request.name, "the host answers, but sends no video: wrong path, password or codec")
         return cls(request, capture=capture, read_timeout_s=options.read_timeout_s)
@@ -98,6 +104,24 @@ def _ffmpeg_options(options: str) -> Iterator[None]:
         yield
     finally:
         del os.environ[_FFMPEG_OPTIONS]
+
+
+def _with_login(request: SourceRequest, options: Options) -> str:
+    """The address with user name and password in it, which FFmpeg wants there; read anew at every opening."""
+    if options.username is None and options.password_file is None:
+        return request.target
+    key = "camera.options.username"
+    if options.username is None or options.password_file is None:
+        raise ConfigError(request.file, key, "username and password_file belong together")
+    try:
+        address = urlsplit(request.target)
+    except ValueError as error:
+        raise ConfigError(request.file, "camera.source", f"{request.name!r}: not an address: {error}") from None
+    if "@" in address.netloc:
+        raise ConfigError(request.file, key, "is set, and camera.source names a user as well")
+    password = read_secret(options.password_file, file=request.file, key="camera.options.password_file")
+    login = f"{quote(options.username, safe='')}:{quote(password, safe='')}"
+    return address._replace(netloc=f"{login}@{address.netloc}").geturl()
 
 
 def _check_reachable(request: SourceRequest, *, timeout_s: float) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import ssl
-from pathlib import Path
 
 from edge.config import MqttConfig
+from edge.credential_files import find_credential, read_secret
 from edge.errors import ConfigError
 
 
@@ -33,21 +33,7 @@ def read_password(config: MqttConfig, *, file: str = "configuration") -> str | N
         if config.password_env not in os.environ:
             raise ConfigError(file, "mqtt.password_env", f"{config.password_env} is not in the environment")
         return os.environ[config.password_env]
-    password = _first_line(find_credential(str(config.password_file)), file)
-    if not password:
-        raise ConfigError(file, "mqtt.password_file", f"{config.password_file}: its first line is empty")
-    return password
-
-
-def find_credential(name_or_path: str) -> Path:
-    """Where a secret lies: a bare name is one that systemd hands over (``LoadCredential=``), anything else a path.
-
-    systemd.exec(5): ``$CREDENTIALS_DIRECTORY`` is a folder in memory that only the service can read.
-    """
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if folder and "/" not in name_or_path and (Path(folder) / name_or_path).is_file():
-        return Path(folder) / name_or_path
-    return Path(name_or_path)
+    return read_secret(str(config.password_file), file=file, key="mqtt.password_file")
 
 
 def make_tls_context(config: MqttConfig, *, file: str = "configuration") -> ssl.SSLContext:
@@ -105,16 +91,6 @@ class _PassphraseNeededError(Exception):
 
 def _no_passphrase() -> str:
     raise _PassphraseNeededError
-
-
-def _first_line(path: Path, file: str) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ConfigError(file, "mqtt.password_file", f"{path}: not UTF-8 text") from None
-    except OSError as error:
-        raise ConfigError(file, "mqtt.password_file", f"{path}: {error.strerror}") from None
-    return text.partition("\n")[0].rstrip("\r")
 
 
 def _problem(error: OSError) -> str:

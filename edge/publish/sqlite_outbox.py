@@ -67,8 +67,8 @@ class _File:
             sqlite3.OperationalError, OSError: it can neither be opened nor made at present.
         """
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        path.touch(mode=0o640)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)  # SQLite gives its log the same rights
         self._db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
         try:
             with _damage_told():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import http.server
 import socket
@@ -236,7 +237,8 @@ class Camera(http.server.BaseHTTPRequestHandler):
     """An MJPEG camera over HTTP that asks for a password and ends its stream after ten pictures."""
 
     def do_GET(self) -> None:
-        if self.path.startswith("/secret") and "dXNlcjo1ZWNyM3Q=" not in self.headers.get("Authorization", ""):
+        login = base64.b64decode(self.headers.get("Authorization", "").removeprefix("Basic "))
+        if self.path.startswith("/secret") and login not in (b"user:5ecr3t", b"us@r:5e/:@cr3t"):
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="camera"')
             self.end_headers()
@@ -284,6 +286,34 @@ def test_a_refused_password_is_one_line_that_does_not_show_it(
         open_(f"http://user:wr0ng@127.0.0.1:{camera_port}/secret")
     assert "wr0ng" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_network_camera_takes_its_password_out_of_a_file(camera_port: int, tmp_path: Path) -> None:
+    password, url = tmp_path / "password", f"http://127.0.0.1:{camera_port}/secret"
+    options = {"username": "us@r", "password_file": str(password)}
+    password.write_text("5e/:@cr3t\n")
+    source = open_(url, options=options)
+    assert source.read() is not None
+    assert "cr3t" not in source.name
+    source.close()
+    password.write_text("wr0ng\n")  # read anew at every opening
+    with pytest.raises(SourceError, match="sends no video"):
+        open_(url, options=options)
+
+
+def test_a_network_camera_whose_login_cannot_be_meant_is_a_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("5ecr3t\n")
+    (tmp_path / "empty").write_text("\n")
+    both = {"username": "user", "password_file": str(tmp_path / "password")}
+    for url, options, problem in (
+        ("http://user:5ecr3t@host/", both, "is set, and camera.source names a user as well"),
+        ("http://host/", {"username": "user"}, "username and password_file belong together"),
+        ("http://host/", both | {"password_file": str(tmp_path / "none")}, "No such file or directory"),
+        ("http://host/", both | {"password_file": str(tmp_path / "empty")}, "its first line is empty"),
+    ):
+        with pytest.raises(ConfigError, match=problem) as caught:
+            open_(url, options=options)
+        assert "5ecr3t" not in str(caught.value)
 
 
 def test_a_network_camera_that_is_off_is_not_found() -> None:
