@@ -14,6 +14,7 @@ from tools import ROOT
 from training.runs import dump_recipe, load_log
 
 pytest.importorskip("torch", reason="pip install torch")
+pytestmark = pytest.mark.timeout(900)  # four processes that import Keras
 
 AGAINST_KERAS = """
 import keras, numpy as np, torch
