@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: demo test lint types lock clean
+.PHONY: demo test lint types lock clean soak
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp            ## real pictures of people, an embedded broker, live events on this terminal
@@ -18,6 +18,9 @@ lint: $(VENV)/dev.stamp
 
 types: $(VENV)/dev.stamp
 	$(VENV)/bin/mypy
+
+soak: $(VENV)/dev.stamp             ## two hours: does memory grow? soak/soak.png
+	$(VENV)/bin/python tests/benchmarks/soak.py
 
 lock: $(VENV)/dev.stamp             ## resolves requirements.lock anew, for every Python and machine at once
 	$(PIP) uv
