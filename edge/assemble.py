@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from edge.attempts import Attempts
+from edge.bundle_choice import BundleRules, ChosenBundle, choose_bundle, rules_of
 from edge.capture import check_source
-from edge.config import Config, shown
-from edge.contract.bundle import (
-    MANIFEST_FILE,
-    Bundle,
-    find_bundle,
-    load_detect_bundle,
-    load_emotion_bundle,
-    shipped_bundles,
-)
-from edge.contract.manifest import DetectManifest, EmotionManifest
+from edge.config import Config, EmotionConfig, shown
+from edge.contract.bundle import load_detect_bundle, load_emotion_bundle, shipped_bundles
+from edge.contract.manifest import AnyManifest, DetectManifest, EmotionManifest
+from edge.delegation import Delegation, News
 from edge.detect import BUNDLED, DETECTORS, open_detector
 from edge.detect.base import FaceDetector
 from edge.errors import BundleError, ConfigError
 from edge.events import EventMaker
-from edge.infer import DELEGATES, LoadedModel, load_model
+from edge.infer import LoadedModel
+from edge.infer.base import Interpreter
 from edge.infer.classifier import EmotionClassifier
+from edge.infer.delegates import parse_delegate
 from edge.metrics import Metrics
 from edge.pipeline import Pipeline
 from edge.publish import check_sinks
 from edge.schedule import make_schedule
+from edge.signature import check_keys
 from edge.smooth import EmotionSmoother
 from edge.track import TRACKERS, open_tracker
 from edge.track.ids import TrackIds
@@ -42,54 +43,121 @@ AUTO_WIDTH, SMALL_WIDTH, SMALL_CAMERA_WIDTH = 640, 320, 352
 """``detect.bundle = "auto"`` takes 640 pixels, for cameras up to 352 pixels wide 320."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Assembly:
-    """A pipeline with its parts, for those who tell or measure.
+    """A pipeline with what it was made of, for those who report or measure.
 
     Attributes:
         pipeline: ready to step.
         detector: the face detector.
-        detector_manifest: of its bundle; None where it is the user's own file.
+        detector_bundle: its bundle as chosen; None where it is the user's own file.
         emotion: the emotion model as loaded on this machine.
-        emotion_manifest: of its bundle.
+        emotion_bundle: its bundle as chosen.
+        delegate_reason: why the CPU runs the model instead of the delegate that was asked for; None when it does not.
+        delegation: what tries the delegate again; None where the CPU was asked for.
     """
 
     pipeline: Pipeline
     detector: FaceDetector
-    detector_manifest: DetectManifest | None
+    detector_bundle: UsedBundle | None
     emotion: LoadedModel
-    emotion_manifest: EmotionManifest
+    emotion_bundle: UsedBundle
+    delegate_reason: str | None = None
+    delegation: Delegation | None = None
+
+    @property
+    def emotion_manifest(self) -> EmotionManifest:
+        """What the emotion model says of itself."""
+        manifest = self.emotion_bundle.manifest
+        assert isinstance(manifest, EmotionManifest)
+        return manifest
+
+    @property
+    def detector_manifest(self) -> AnyManifest | None:
+        """What the detector says of itself; None where it is the user's own file."""
+        return self.detector_bundle.manifest if self.detector_bundle else None
+
+    @property
+    def bundles(self) -> tuple[UsedBundle, ...]:
+        """Both bundles, the emotion model's first."""
+        return (self.emotion_bundle, *([self.detector_bundle] if self.detector_bundle else []))
+
+    def adopt(self, news: News) -> None:
+        """Takes over what became of the delegate; the thread that steps the pipeline calls it."""
+        self.delegate_reason = news.reason
+        if news.model is not None:
+            self.emotion = news.model
+            self.pipeline.replace_interpreter(news.model.interpreter)
+
+
+@dataclass(frozen=True, slots=True)
+class UsedBundle:
+    """What is worth knowing of a bundle whose golden pictures are gone from memory.
+
+    Attributes:
+        path: its folder.
+        manifest: what it says of itself.
+        source: ``shipped``, or its folder.
+        reason: why it is not the one that was asked for; None when it is.
+    """
+
+    path: Path
+    manifest: AnyManifest
+    source: str
+    reason: str | None
+
+    @classmethod
+    def of(cls, chosen: ChosenBundle[AnyManifest]) -> UsedBundle:
+        """Of a chosen one."""
+        return cls(chosen.bundle.path, chosen.bundle.manifest, chosen.source, chosen.reason)
 
 
 def assemble(
-    config: Config, *, frame_wh: tuple[int, int] | None, seed: int | None = None, metrics: Metrics | None = None
+    config: Config,
+    *,
+    frame_wh: tuple[int, int] | None,
+    file: str = "configuration",
+    seed: int | None = None,
+    metrics: Metrics | None = None,
+    attempts: Attempts | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Assembly:
     """Loads the models, replays their golden samples and connects the stages.
 
     Args:
         config: the configuration.
         frame_wh: size of the frames to come, for ``detect.bundle = "auto"``; None where they are of any shape.
+        file: where the configuration comes from, named in errors.
         seed: makes track ids reproducible; None draws them anew.
         metrics: where durations go.
+        attempts: of the service that runs here: a bundle that cannot be used gives way to the one before it, a delegate
+            with which the service crashed rests. None: the bundles that are asked for, or an error.
+        cancelled: asked while a delegate is tried; the CPU is used when it says so.
 
     Raises:
-        BundleError: a bundle does not verify.
+        BundleError: no bundle verifies.
         MienError: a detector, delegate or interpreter that cannot be had.
     """
-    emotion_bundle = load_emotion_bundle(find_bundle(config.emotion.bundle))
-    _check_status(emotion_bundle, allow_failed=config.emotion.allow_failed)
-    threads = config.emotion.threads
-    emotion = load_model(emotion_bundle, delegate=config.emotion.delegate, threads=threads)
-    detector_bundle = _choose_detector(config, frame_wh)
-    network = load_model(detector_bundle, threads=threads).interpreter if detector_bundle else None
+    check_keys(config.bundles.trusted_keys, file=file)
+    delegate = parse_delegate(config.emotion, file=file)
+    rules = rules_of(config)
+    chosen = choose_bundle(
+        config.emotion.bundle, load_emotion_bundle, fallback=EmotionConfig().bundle, rules=rules, attempts=attempts
+    )
+    detector_bundle, network = _choose_detector(config, frame_wh, rules=rules, attempts=attempts)
     tracker_score = min(config.detect.score, config.track.keep_score)
-    detector = open_detector(config.detect, score=tracker_score, bundle=detector_bundle, network=network)
+    detector = open_detector(
+        config.detect,
+        score=tracker_score,
+        bundle=detector_bundle.bundle if detector_bundle else None,
+        network=network,
+    )
     rng = random.Random(seed) if seed is not None else random.SystemRandom()
-    manifest = emotion_bundle.manifest
+    manifest = chosen.bundle.manifest
     pipeline = Pipeline(
         detector=detector,
         tracker=open_tracker(config.track, new_id=TrackIds(rng), start_score=config.detect.score),
-        classifier=EmotionClassifier(emotion_bundle, emotion.interpreter),
+        classifier=EmotionClassifier(chosen.bundle, chosen.model.interpreter),
         smoother=EmotionSmoother(
             manifest.labels, smooth=config.smooth, quality=config.quality, min_margin=manifest.thresholds.margin
         ),
@@ -97,9 +165,24 @@ def assemble(
         schedule=make_schedule(config.detect),
         metrics=metrics or Metrics(),
     )
-    # The bundles themselves go: their golden pictures are many times larger than the models.
-    detector_manifest = detector_bundle.manifest if detector_bundle else None
-    return Assembly(pipeline, detector, detector_manifest, emotion, manifest)
+    assembly = Assembly(
+        pipeline,
+        detector,
+        UsedBundle.of(detector_bundle) if detector_bundle else None,
+        chosen.model,
+        UsedBundle.of(chosen),
+    )
+    if delegate is not None:
+        assembly.delegation = Delegation(
+            delegate,
+            chosen.bundle.path,
+            threads=config.emotion.threads,
+            attempts=attempts or Attempts(None),
+            retry_s=config.emotion.retry_s,
+            cancelled=cancelled,
+        )
+        assembly.adopt(assembly.delegation.try_now())
+    return assembly
 
 
 def check_config(config: Config, *, file: str) -> None:
@@ -113,7 +196,7 @@ def check_config(config: Config, *, file: str) -> None:
         MienError: what would stop the daemon at its start.
     """
     check_choices(config, file=file)
-    assemble(config, frame_wh=(config.camera.width, config.camera.height)).pipeline.close()
+    assemble(config, frame_wh=(config.camera.width, config.camera.height), file=file).pipeline.close()
 
 
 def check_choices(config: Config, *, file: str) -> None:
@@ -129,28 +212,29 @@ def check_choices(config: Config, *, file: str) -> None:
     for key, name, table in (
         ("detect.detector", config.detect.detector, DETECTORS),
         ("track.tracker", config.track.tracker, TRACKERS),
-        ("emotion.delegate", config.emotion.delegate, DELEGATES),
     ):
         if name not in table:
             raise ConfigError(file, key, f"{shown(name)} is unknown; there are {', '.join(table)}")
+    parse_delegate(config.emotion, file=file)
+    check_keys(config.bundles.trusted_keys, file=file)
     check_source(config.camera, file=file)
     check_sinks(config, file=file)
 
 
-def _check_status(bundle: Bundle[EmotionManifest], *, allow_failed: bool) -> None:
-    if bundle.manifest.status == "failed" and not allow_failed:
-        raise BundleError(
-            bundle.path / MANIFEST_FILE,
-            "status: failed: the model lost more accuracy than was allowed; emotion.allow_failed = true runs it anyway",
-        )
-
-
-def _choose_detector(config: Config, frame_wh: tuple[int, int] | None) -> Bundle[DetectManifest] | None:
-    """The bundle for a detector that takes one: as configured, or the shipped one nearest in shape to the camera."""
+def _choose_detector(
+    config: Config, frame_wh: tuple[int, int] | None, *, rules: BundleRules, attempts: Attempts | None
+) -> tuple[ChosenBundle[DetectManifest] | None, Interpreter | None]:
+    """The bundle and network of a detector that takes one."""
     if config.detect.detector not in BUNDLED:
-        return None
-    if config.detect.bundle != "auto":
-        return load_detect_bundle(find_bundle(config.detect.bundle))
+        return None, None
+    auto = _shipped_detector(frame_wh)
+    name = auto if config.detect.bundle == "auto" else config.detect.bundle
+    chosen = choose_bundle(name, load_detect_bundle, fallback=auto, rules=rules, attempts=attempts)
+    return chosen, chosen.model.interpreter
+
+
+def _shipped_detector(frame_wh: tuple[int, int] | None) -> str:
+    """Name of the shipped detector nearest in shape to the camera."""
     width, height = frame_wh or (4, 3)
     wanted = SMALL_WIDTH if frame_wh and width <= SMALL_CAMERA_WIDTH else AUTO_WIDTH
     shipped = [name for name in shipped_bundles() if name.startswith(f"yunet-{wanted}x")]
@@ -162,4 +246,4 @@ def _choose_detector(config: Config, frame_wh: tuple[int, int] | None) -> Bundle
 
     if not shipped:
         raise BundleError("detect.bundle", f"auto: no detector {wanted} wide is shipped")
-    return load_detect_bundle(find_bundle(min(shipped, key=misfit)))
+    return min(shipped, key=misfit)

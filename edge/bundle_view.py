@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from edge.contract.bundle import find_bundle, installed_dir, load_bundle
+from edge.bundle_choice import BundleRules, demand_usable, rules_of
+from edge.bundle_store import install_bundle as store_bundle
+from edge.config import Config
+from edge.contract.bundle import find_bundle, is_shipped, load_bundle
 from edge.contract.manifest import AnyManifest, EmotionManifest
-from edge.errors import BundleError
-from edge.infer import load_model
+from edge.signature import SIGNATURE_FILE, make_key, sign_bundle
 
 
 def show_bundle(name_or_path: str, *, console: Console) -> None:
@@ -30,59 +31,72 @@ def show_bundle(name_or_path: str, *, console: Console) -> None:
     console.print(table)
 
 
-def verify_bundle(name_or_path: str, *, console: Console) -> None:
+def verify_bundle(name_or_path: str, *, config: Config | None = None, console: Console) -> None:
     """Checks hashes and manifest, runs the golden samples on the CPU and says by how much they differ.
+
+    Args:
+        name_or_path: the bundle.
+        config: whose trusted keys must have signed it, and whose gate it must pass; None asks for neither.
+        console: told what was found.
 
     Raises:
         BundleError: anything that does not verify.
     """
     bundle = load_bundle(find_bundle(name_or_path))
-    loaded = load_model(bundle)
+    rules = rules_of(config) if config else BundleRules(allow_failed=True)
+    loaded = demand_usable(bundle, rules)
     interpreter = loaded.interpreter
     nodes = f"{interpreter.delegated_nodes} of {interpreter.total_nodes} nodes on {interpreter.delegate}"
     interpreter.close()
-    console.print(f"{bundle.manifest.full_name}: verified; {loaded.parity}; {nodes}")
+    signed = ", signed by a trusted key" if rules.trusted_keys and not is_shipped(bundle.path) else ""
+    console.print(f"{bundle.manifest.full_name}: verified{signed}; {loaded.parity}; {nodes}")
 
 
-def install_bundle(path: Path, *, into: Path | None, console: Console) -> None:
-    """Verifies a bundle, copies it beside the installed ones and switches to it by renaming one link.
+def install_bundle(
+    path: Path, *, config: Config | None = None, allow_failed: bool = False, into: Path | None = None, console: Console
+) -> None:
+    """Verifies a bundle and puts it into the store, as the one that services use from their next start on.
 
     Args:
         path: the bundle's folder.
-        into: folder of installed bundles; None for this user's, or the system's when root.
+        config: whose trusted keys must have signed it; None asks for no signature.
+        allow_failed: it may have failed its accuracy gate.
+        into: folder of installed bundles; None for the machine's when root, else this user's.
         console: told what was done.
 
     Raises:
         BundleError: the bundle does not verify, or cannot be written.
     """
-    bundle = load_bundle(find_bundle(str(path)))
-    load_model(bundle).interpreter.close()
-    folder = into or installed_dir()
-    name, full_name = bundle.manifest.name, bundle.manifest.full_name
-    target, link, partial = folder / full_name, folder / name, folder / f".{full_name}.partial"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(bundle.path, partial)
-        _sync(partial)
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-        new_link = folder / f".{name}.link"
-        new_link.unlink(missing_ok=True)
-        new_link.symlink_to(full_name)
-        new_link.replace(link)
-    except OSError as error:
-        raise BundleError(folder, error.strerror or str(error)) from None
-    console.print(f"{full_name}: installed into {folder}")
+    rules = rules_of(config) if config else BundleRules()
+    rules = replace(rules, allow_failed=rules.allow_failed or allow_failed)
+    folder = store_bundle(
+        load_bundle(path), check=lambda copy: demand_usable(copy, rules).interpreter.close(), store=into
+    )
+    name = folder.parent.name
+    console.print(f"{name}: installed as {folder}; used from the next start on where a configuration asks for {name}")
 
 
-def _sync(folder: Path) -> None:
-    for path in [*folder.iterdir(), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def make_signing_key(file: Path, *, console: Console) -> None:
+    """Makes a signing key and prints the public one.
+
+    Raises:
+        UsageError: the file is there already, or cannot be written.
+    """
+    public = make_key(file)
+    console.print(f"{file}: the secret key, keep it to yourself; in the configuration of a device:", style="dim")
+    console.print(f'[bundles]\ntrusted_keys = ["{public}"]', markup=False, soft_wrap=True)
+
+
+def sign(path: Path, *, key: Path, console: Console) -> None:
+    """Signs a bundle that verifies.
+
+    Raises:
+        BundleError: it does not, or the signature cannot be written.
+        UsageError: no signing key in the file.
+    """
+    bundle = load_bundle(path)
+    public = sign_bundle(bundle, key)
+    console.print(f"{bundle.manifest.full_name}: signed, {path / SIGNATURE_FILE} by {public}", soft_wrap=True)
 
 
 def _rows(manifest: AnyManifest) -> list[tuple[str, str]]:

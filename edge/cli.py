@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.console import Console
 from edge import __version__
 from edge.entry import run_app
 from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, UsageError
+
+if TYPE_CHECKING:
+    from edge.config import Config
 
 app = typer.Typer(
     name="mien",
@@ -22,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 config_app = typer.Typer(help="Check, explain or print a configuration.", no_args_is_help=True)
-bundle_app = typer.Typer(help="Look at model bundles.", no_args_is_help=True)
+bundle_app = typer.Typer(help="Model bundles: look, install, sign.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(bundle_app, name="bundle")
 
@@ -58,7 +61,7 @@ def run(
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
 ) -> None:
     """The daemon: camera in, events out, until SIGTERM."""
-    from edge.config import Config, load_config
+    from edge.config import load_config
     from edge.daemon import run_daemon
 
     overrides = {"camera.source": source} if source is not None else None
@@ -166,8 +169,15 @@ def config_example() -> None:
     print(make_example(), end="")
 
 
+BundleName = Annotated[str, typer.Argument(help="A folder, or the name of an installed or shipped bundle.")]
+BundleFolder = Annotated[Path, typer.Argument(help="The bundle's folder.", metavar="DIR")]
+BundleConfig = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Its trusted keys must have signed the bundle.", metavar="FILE")
+]
+
+
 @bundle_app.command("show")
-def bundle_show(bundle: Annotated[str, typer.Argument(help="A folder, or the name of a shipped bundle.")]) -> None:
+def bundle_show(bundle: BundleName) -> None:
     """What a bundle says of itself."""
     from edge.bundle_view import show_bundle
 
@@ -175,24 +185,59 @@ def bundle_show(bundle: Annotated[str, typer.Argument(help="A folder, or the nam
 
 
 @bundle_app.command("verify")
-def bundle_verify(bundle: Annotated[str, typer.Argument(help="A folder, or the name of a shipped bundle.")]) -> None:
+def bundle_verify(bundle: BundleName, config: BundleConfig = None) -> None:
     """Check a bundle's files and replay its golden samples on this machine."""
     from edge.bundle_view import verify_bundle
 
-    verify_bundle(bundle, console=out)
+    verify_bundle(bundle, config=_trusting(config), console=out)
 
 
 @bundle_app.command("install")
 def bundle_install(
-    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    bundle: BundleFolder,
+    config: BundleConfig = None,
+    allow_failed: Annotated[
+        bool, typer.Option("--allow-failed", help="Take it although it failed its accuracy gate.")
+    ] = False,
     into: Annotated[
-        Path | None, typer.Option(help="Folder of installed bundles; default: this user's or the system's.")
+        Path | None, typer.Option(help="Folder of installed bundles; default: the machine's for root, else yours.")
     ] = None,
 ) -> None:
-    """Verify a bundle, copy it beside the installed ones and switch to it at once."""
+    """Verify a bundle and put it beside the installed ones; services use it from their next start on."""
     from edge.bundle_view import install_bundle
 
-    install_bundle(bundle, into=into, console=out)
+    install_bundle(bundle, config=_trusting(config), allow_failed=allow_failed, into=into, console=out)
+
+
+@bundle_app.command("key")
+def bundle_key(file: Annotated[Path, typer.Argument(help="Takes the secret key.", metavar="FILE")]) -> None:
+    """Make a key to sign bundles with, and print the public one."""
+    from edge.bundle_view import make_signing_key
+
+    make_signing_key(file, console=out)
+
+
+@bundle_app.command("sign")
+def bundle_sign(
+    bundle: BundleFolder,
+    key: Annotated[Path, typer.Option(help="The secret key, as `mien bundle key` made it.", metavar="FILE")],
+) -> None:
+    """Sign a bundle."""
+    from edge.bundle_view import sign
+
+    sign(bundle, key=key, console=out)
+
+
+def _trusting(file: Path | None) -> Config | None:
+    """A configuration whose trusted keys are keys; None where no file is given."""
+    if file is None:
+        return None
+    from edge.config import load_config
+    from edge.signature import check_keys
+
+    config = load_config(file)
+    check_keys(config.bundles.trusted_keys, file=str(file))
+    return config
 
 
 class SchemaName(str, Enum):

@@ -73,9 +73,9 @@ class DetectConfig(Section, frozen=True):
     detector: Annotated[
         str, Meta(description="yunet (int8, ours) or opencv_yunet (OpenCV with an ONNX file of yours)")
     ] = "yunet"
-    bundle: Annotated[str, Meta(description="name of a shipped detector, a folder, or auto: by the camera's shape")] = (
-        "auto"
-    )
+    bundle: Annotated[
+        str, Meta(description="name of an installed or shipped detector, a folder, or auto: by the camera's shape")
+    ] = "auto"
     score: Annotated[Share, Meta(description="faces below this score are ignored")] = 0.6
     nms: Annotated[Share, Meta(description="of two boxes overlapping more than this the weaker is dropped")] = 0.3
     max_faces: Annotated[int, Meta(ge=1, le=1000, description="bound on the faces of one frame")] = 32
@@ -110,12 +110,31 @@ class TrackConfig(Section, frozen=True):
 class EmotionConfig(Section, frozen=True):
     """Reading emotions."""
 
-    bundle: Annotated[str, Meta(description="name of a shipped emotion model, or a folder")] = "emotion-ferplus"
-    delegate: Annotated[str, Meta(description="xnnpack (CPU) or edgetpu; where it cannot be had the CPU is used")] = (
-        "xnnpack"
-    )
+    bundle: Annotated[
+        str, Meta(description="name of an installed or shipped emotion model, name@version, or a folder with a / in it")
+    ] = "emotion-ferplus"
+    delegate: Annotated[
+        str,
+        Meta(description="xnnpack (CPU), edgetpu, or external (a library of yours); where it fails the CPU is used"),
+    ] = "xnnpack"
+    options: Annotated[
+        dict[str, Any],
+        Meta(description="of the delegate: edgetpu has library and device, external has library and options"),
+    ] = {}
+    retry_s: Annotated[
+        float, Meta(ge=1, le=86_400, description="a delegate that failed is tried again after so long, then doubling")
+    ] = 60
     threads: Annotated[int, Meta(ge=1, le=16, description="of the interpreter, detector included")] = 1
     allow_failed: Annotated[bool, Meta(description="run a bundle that failed its accuracy gate")] = False
+
+
+class BundlesConfig(Section, frozen=True):
+    """Which models may run."""
+
+    trusted_keys: Annotated[
+        tuple[str, ...],
+        Meta(description="public keys; with any, a bundle that is not shipped must be signed by one of them"),
+    ] = ()
 
 
 class SmoothConfig(Section, frozen=True):
@@ -223,6 +242,7 @@ class Config(Section, frozen=True):
     detect: DetectConfig = DetectConfig()
     track: TrackConfig = TrackConfig()
     emotion: EmotionConfig = EmotionConfig()
+    bundles: BundlesConfig = BundlesConfig()
     smooth: SmoothConfig = SmoothConfig()
     quality: QualityConfig = QualityConfig()
     publish: PublishConfig = PublishConfig()

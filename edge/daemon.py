@@ -15,22 +15,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
 import cv2
 
 from edge import __version__
-from edge.assemble import Assembly, assemble, check_choices
+from edge.assemble import Assembly, UsedBundle, assemble, check_choices
+from edge.attempts import Attempts
+from edge.bundle_choice import SHIPPED, trial_key
 from edge.capture import is_camera, open_source, redact
 from edge.capture.base import Source
 from edge.capture.grabber import CameraState, Grabber, GrabberTimes
 from edge.config import Config
-from edge.contract.manifest import AnyManifest
-from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, MienError
+from edge.delegation import News
+from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, ConfigError, MienError
 from edge.metrics import Metrics, Speedometer
 from edge.notify import notify
-from edge.publish import Fanout, Message, Moment, Origin, Outgoing, Vitals, open_sinks
+from edge.publish import Fanout, Message, Moment, Origin, Outgoing, Vitals, make_message, open_sinks
 from edge.publish.clock import read_moment
 from edge.publish.payloads import VERSIONS, BootMark, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
 from edge.records import Frame
@@ -55,7 +58,7 @@ class Daemon:
     """One camera's service; `run` is called once.
 
     Attributes:
-        driver_hangs: after `run`, whether a capture thread is still inside the camera's driver.
+        driver_hangs: after `run`, whether a thread is still inside the driver of the camera or of the delegate.
     """
 
     def __init__(
@@ -88,8 +91,11 @@ class Daemon:
         self._started_ns = time.monotonic_ns()
         self._inferred = 0
         self._faces = 0
-        self._delegate = "no model"
+        self._attempts = Attempts.of_service()
+        self._trials: list[str] = []
+        self._models = "no model"
         self._fps_of_health, self._fps_of_status = Speedometer(self._started_ns), Speedometer(self._started_ns)
+        self._inference_hangs = False
         self.driver_hangs = False
 
     def fail(self, error: BaseException) -> None:
@@ -119,8 +125,30 @@ class Daemon:
         has_camera = is_camera(config.camera, file=file)
         if not has_camera:
             self._open_source(None).close()  # a file that cannot be read is an error before anything is announced
-        assembly = assemble(config, frame_wh=(config.camera.width, config.camera.height), metrics=self._metrics)
-        self._delegate = assembly.emotion.interpreter.delegate
+        assembly = assemble(
+            config,
+            frame_wh=(config.camera.width, config.camera.height),
+            file=file,
+            metrics=self._metrics,
+            attempts=self._attempts,
+            cancelled=self._stopping.is_set,
+        )
+        self._trials = [trial_key(bundle.path) for bundle in assembly.bundles if bundle.source != SHIPPED]
+        self._models = _describe_models(assembly)
+        is_clean = False
+        try:
+            self._serve(assembly, has_camera=has_camera)
+            is_clean = self._failure is None and not self._inference_hangs
+        except ConfigError:
+            is_clean = True  # no model's fault
+            raise
+        finally:
+            self._close_models(assembly, is_clean=is_clean)
+        return self._exit_code()
+
+    def _serve(self, assembly: Assembly, *, has_camera: bool) -> None:
+        """From the first message to the goodbye."""
+        config, file = self._config, self._file
         outgoing = Outgoing(
             config.publish, origin=_origin(assembly, config), max_frame_age_ms=config.camera.max_frame_age_ms
         )
@@ -132,7 +160,7 @@ class Daemon:
             on_state=lambda state, detail: self._camera_news.append((state, detail)),
             times=GrabberTimes.of(config.camera),
         )
-        desk = RequestDesk(self._verbs(grabber), boot_id=outgoing.origin.boot_id)
+        desk = RequestDesk(self._verbs(grabber, assembly), boot_id=outgoing.origin.boot_id)
         sinks = open_sinks(config, file=file, on_request=desk.file)
         try:
             info = _info(assembly, config, outgoing.origin, sinks.previous())
@@ -140,8 +168,16 @@ class Daemon:
             self._work(assembly, outgoing, sinks, grabber, desk)
         finally:
             sinks.stop(timeout_s=FLUSH_TIMEOUT_S)
+
+    def _close_models(self, assembly: Assembly, *, is_clean: bool) -> None:
+        """Frees them; what is on trial and did not bring the daemon down no longer counts as begun."""
+        has_ended = assembly.delegation is None or assembly.delegation.stop(clean=is_clean)
+        self.driver_hangs = self.driver_hangs or self._inference_hangs or not has_ended
+        if is_clean:
+            for key in self._trials:
+                self._attempts.end(key)
+        if not self.driver_hangs:
             assembly.pipeline.close()
-        return self._exit_code()
 
     def _exit_code(self) -> int:
         if self._failure is None:
@@ -163,6 +199,8 @@ class Daemon:
         )
         inference.start()
         self._start_capture(grabber)
+        if assembly.delegation is not None:
+            assembly.delegation.watch()
         try:
             self._watch(grabber, sinks, inference, desk)
         finally:
@@ -170,9 +208,10 @@ class Daemon:
             self._stopping.set()
             grabber.stop()
             inference.join(JOIN_TIMEOUT_S)
+            self._inference_hangs = inference.is_alive()
             self.driver_hangs = not grabber.wait_ended(JOIN_TIMEOUT_S)
 
-    def _verbs(self, grabber: Grabber) -> dict[str, Verb]:
+    def _verbs(self, grabber: Grabber, assembly: Assembly) -> dict[str, Verb]:
         """What can be asked for over the network; carried out by the main thread."""
 
         def pause() -> dict[str, str]:
@@ -192,7 +231,7 @@ class Daemon:
             return {"applied": change.applied, "pending": change.pending}
 
         def selftest() -> Mapping[str, Any]:
-            return run_selftest(self._config.emotion)
+            return run_selftest(assembly.emotion_bundle.path, threads=self._config.emotion.threads)
 
         return {"ping": dict, "pause": pause, "resume": resume, "reload": reload, "selftest": selftest}
 
@@ -227,6 +266,8 @@ class Daemon:
             if not ready and (self._inferred or is_waiting or self._paused):
                 ready = True
                 notify(READY=1, STATUS=self._status(grabber, sinks))
+                while self._trials:
+                    self._attempts.confirm(self._trials.pop())
                 since_start = (time.monotonic_ns() - self._started_ns) / 1e9
                 log.info("ready after %.2f s, camera %s", since_start, grabber.state.value)
             if ready and self._live.is_asked:
@@ -247,6 +288,8 @@ class Daemon:
             if changed := self._live.take():
                 outgoing.configure(changed.publish)
                 assembly.pipeline.configure(smooth=changed.smooth, quality=changed.quality)
+            if assembly.delegation is not None and (news := assembly.delegation.take()):
+                self._adopt(news, assembly, outgoing, sinks)
             moment = read_moment()
             _send(sinks, outgoing.problems(_problems(assembly, outgoing, sinks), moment=moment))
             if self._inferred and outgoing.is_health_due(moment=moment):
@@ -270,6 +313,13 @@ class Daemon:
         self._metrics.record("frame_age", moment.now_ns - frame.timestamp_ns)
         self._faces = len(step.faces)
         self._inferred += 1
+
+    def _adopt(self, news: News, assembly: Assembly, outgoing: Outgoing, sinks: Fanout) -> None:
+        """Goes over to the delegate that works now, or tells another reason why it does not."""
+        assembly.adopt(news)
+        self._models = _describe_models(assembly)
+        outgoing.origin = replace(outgoing.origin, delegate=assembly.emotion.interpreter.delegate)
+        _send(sinks, [make_message("info", _info(assembly, self._config, outgoing.origin, sinks.previous()))])
 
     def _tell_camera(self, assembly: Assembly, outgoing: Outgoing, sinks: Fanout) -> None:
         """Tells what the capture thread found out about the camera; a lost or paused one ends every track."""
@@ -300,7 +350,7 @@ class Daemon:
         age = f"{stages['frame_age'].p50_ms:.0f} ms old" if "frame_age" in stages else "no frame yet"
         fps = self._fps_of_status.read_hz(self._inferred, time.monotonic_ns())
         camera = f"camera {'paused' if self._paused else grabber.state.value}, {fps:.1f} fps, {age}"
-        return f"{camera}, {self._faces} faces, {self._delegate}, {sinks.status()}"
+        return f"{camera}, {self._faces} faces, {self._models}, {sinks.status()}"
 
 
 def run_daemon(config: Config, *, file: str, max_frames: int | None, reread: Callable[[], Config] | None = None) -> int:
@@ -328,7 +378,7 @@ def run_daemon(config: Config, *, file: str, max_frames: int | None, reread: Cal
     code = daemon.run()
     if daemon.driver_hangs:
         # A thread that comes back from a driver while the interpreter is taken down would abort the process.
-        log.warning("the camera's driver does not let go; leaving without it")
+        log.warning("a driver (camera or delegate) does not let go; leaving without it")
         logging.shutdown()
         os._exit(code)
     return code
@@ -341,10 +391,11 @@ def _send(sinks: Fanout, messages: list[Message]) -> None:
 
 def _problems(assembly: Assembly, outgoing: Outgoing, sinks: Fanout) -> list[str]:
     """What somebody should look at, for ``…/problem``."""
-    camera, reason = outgoing.camera_state, assembly.emotion.fallback_reason
+    camera = outgoing.camera_state
     problems = [f"camera: {camera}"] if camera in ("stale", "lost") else []
-    if reason:
-        problems.append(f"delegate: {reason}")
+    problems += [f"model: {bundle.reason}" for bundle in assembly.bundles if bundle.reason]
+    if assembly.delegate_reason:
+        problems.append(f"delegate: {assembly.delegate_reason}")
     return problems + sinks.problems()
 
 
@@ -371,14 +422,14 @@ def _info(assembly: Assembly, config: Config, origin: Origin, previous: tuple[st
     delegate = DelegatePart(
         name=emotion.interpreter.delegate,
         requested=config.emotion.delegate,
-        reason=emotion.fallback_reason,
+        reason=assembly.delegate_reason,
         delegated_nodes=emotion.interpreter.delegated_nodes,
         total_nodes=emotion.interpreter.total_nodes,
     )
     camera_part = CameraPart(
         name=camera.name, source=redact(camera.source), width=camera.width, height=camera.height, fps=camera.fps
     )
-    own_file = ModelPart(name=config.detect.detector, version=None, sha256=None)
+    own_file = ModelPart(name=config.detect.detector, version=None, sha256=None, source=None, reason=None)
     return InfoPayload(
         boot_id=origin.boot_id,
         previous=BootMark(boot_id=previous[0], last_seq=previous[1]) if previous else None,
@@ -387,13 +438,28 @@ def _info(assembly: Assembly, config: Config, origin: Origin, previous: tuple[st
         version=__version__,
         schemas=dict(VERSIONS),
         camera=camera_part,
-        model=_model_part(assembly.emotion_manifest),
+        model=_model_part(assembly.emotion_bundle),
         labels=list(origin.labels),
-        detector=_model_part(assembly.detector_manifest) if assembly.detector_manifest else own_file,
+        detector=_model_part(assembly.detector_bundle) if assembly.detector_bundle else own_file,
         delegate=delegate,
         parity=parity,
     )
 
 
-def _model_part(manifest: AnyManifest) -> ModelPart:
-    return ModelPart(name=manifest.name, version=manifest.version, sha256=manifest.model.sha256)
+def _model_part(bundle: UsedBundle) -> ModelPart:
+    manifest = bundle.manifest
+    return ModelPart(
+        name=manifest.name,
+        version=manifest.version,
+        sha256=manifest.model.sha256,
+        source=bundle.source,
+        reason=bundle.reason,
+    )
+
+
+def _describe_models(assembly: Assembly) -> str:
+    """What runs where, for ``systemctl status``; a stand-in is named."""
+    delegate = assembly.emotion.interpreter.delegate
+    stand_ins = [f"{bundle.manifest.full_name} as a stand-in" for bundle in assembly.bundles if bundle.reason]
+    failed = f" ({assembly.delegate_reason})" if assembly.delegate_reason else ""
+    return ", ".join([*stand_ins, delegate + failed])

@@ -59,6 +59,10 @@ class BundleError(MienError, ValueError):
         super().__init__(f"{file}: {problem}")
 
 
+class WrongTaskError(BundleError):
+    """A bundle for something else: an emotion model where a detector belongs. A mistake, no damage."""
+
+
 class GoldenMismatchError(BundleError):
     """A model that does not reproduce its golden samples on the delegate in use."""
 

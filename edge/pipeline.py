@@ -12,6 +12,7 @@ from edge.config import QualityConfig, SmoothConfig
 from edge.contract.crop import crop_face
 from edge.detect.base import FaceDetector
 from edge.events import LEFT, EventMaker
+from edge.infer.base import Interpreter
 from edge.infer.classifier import EmotionClassifier
 from edge.metrics import Metrics
 from edge.quality import measure_quality
@@ -102,6 +103,10 @@ class Pipeline:
     def configure(self, *, smooth: SmoothConfig, quality: QualityConfig) -> None:
         """Applies other settings from the next frame on; tracks and their readings stay."""
         self._smoother.configure(smooth=smooth, quality=quality)
+
+    def replace_interpreter(self, interpreter: Interpreter) -> None:
+        """Runs the same emotion model on something else from the next frame on."""
+        self._classifier.replace_interpreter(interpreter)
 
     def close(self) -> None:
         """Frees both models."""

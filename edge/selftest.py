@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from edge.config import EmotionConfig
-from edge.contract.bundle import find_bundle, load_emotion_bundle
+from edge.contract.bundle import load_emotion_bundle
 from edge.infer import load_model
 
 
-def run_selftest(config: EmotionConfig) -> Mapping[str, Any]:
-    """Reads the bundle from the disk again, checks its hashes and replays its golden samples beside the running model.
+def run_selftest(bundle_path: Path, *, threads: int) -> Mapping[str, Any]:
+    """Reads the bundle in use from the disk again, checks its hashes and replays its golden samples.
+
+    On the CPU, beside the running model: a device that the running model holds cannot be opened twice.
 
     Returns:
         What was measured: model, delegate, samples, worst deviation in steps of the quantization.
@@ -20,8 +22,8 @@ def run_selftest(config: EmotionConfig) -> Mapping[str, Any]:
         BundleError: the bundle does not verify, or the samples differ.
         InferenceError: the model cannot be loaded.
     """
-    bundle = load_emotion_bundle(find_bundle(config.bundle))
-    loaded = load_model(bundle, delegate=config.delegate, threads=config.threads)
+    bundle = load_emotion_bundle(bundle_path)
+    loaded = load_model(bundle, threads=threads)
     try:
         return {
             "model": bundle.manifest.full_name,

@@ -30,7 +30,7 @@ def try_models(config: Config) -> str:
     if detector is not None:
         found += f"; {detector.full_name}"
     assembly.pipeline.close()
-    return f"{found}\t{emotion.fallback_reason or ''}"
+    return f"{found}\t{assembly.delegate_reason or ''}"
 
 
 def try_camera(config: Config) -> str:

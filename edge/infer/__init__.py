@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from edge.contract.bundle import Bundle
 from edge.contract.golden import Golden, GoldenVerdict, Raw, compare_golden
 from edge.contract.manifest import AnyManifest
-from edge.errors import GoldenMismatchError, InferenceError, UsageError
+from edge.errors import GoldenMismatchError, InferenceError
 from edge.infer.base import Interpreter
-from edge.infer.delegates import LIBRARIES, load_delegate, probe_delegate
+from edge.infer.delegates import DelegateSpec, load_delegate
 from edge.infer.litert import LitertInterpreter
-
-log = logging.getLogger(__name__)
-
-DELEGATES: Final = ("xnnpack", *LIBRARIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,38 +22,50 @@ class LoadedModel:
     Attributes:
         interpreter: ready to run.
         parity: how far it is from its samples.
-        fallback_reason: why the CPU runs it instead of the delegate that was asked for; None when it does not.
     """
 
     interpreter: Interpreter
     parity: GoldenVerdict
-    fallback_reason: str | None = None
 
 
-def load_model(bundle: Bundle[AnyManifest], *, delegate: str = "xnnpack", threads: int = 1) -> LoadedModel:
-    """Loads a bundle's model and replays its golden samples on the delegate in use.
+def load_model(bundle: Bundle[AnyManifest], *, threads: int = 1) -> LoadedModel:
+    """Loads a bundle's model on the CPU and replays its golden samples there.
 
     Args:
         bundle: a verified bundle.
-        delegate: one of `DELEGATES`; where it cannot be had, or fails the samples, the CPU is used.
-        threads: of the CPU kernels.
+        threads: of the kernels.
 
     Raises:
-        GoldenMismatchError: the model does not reproduce its samples on the CPU either.
+        GoldenMismatchError: the model does not reproduce its samples.
         InferenceError: the interpreter refuses the model.
-        UsageError: an unknown delegate.
     """
-    if delegate not in DELEGATES:
-        raise UsageError(f"emotion.delegate: {delegate!r} is unknown; there are {', '.join(DELEGATES)}")
-    reason = None
-    if delegate != "xnnpack":
-        try:
-            return _load_on_delegate(bundle, LIBRARIES[delegate], threads)
-        except (InferenceError, GoldenMismatchError, ValueError, OSError) as error:
-            reason = f"{delegate}: {error}"
-            log.warning("%s; the CPU is used", reason)
     interpreter = LitertInterpreter(bundle.model, manifest=bundle.manifest, threads=threads)
-    return LoadedModel(interpreter, _demand_golden(interpreter, bundle), reason)
+    return LoadedModel(interpreter, _demand_golden(interpreter, bundle))
+
+
+def load_on_delegate(bundle: Bundle[AnyManifest], spec: DelegateSpec, *, threads: int = 1) -> LoadedModel:
+    """Loads a bundle's model on a delegate, in this process, and replays its golden samples there.
+
+    A library of the wrong version crashes the process or never returns: `probe_delegate` first.
+
+    Args:
+        bundle: a verified bundle.
+        spec: the delegate.
+        threads: of the CPU kernels, which run what the delegate leaves over.
+
+    Raises:
+        InferenceError: no such library or device, no model for it in the bundle, or it takes no node of the model.
+        GoldenMismatchError: the model does not reproduce its samples on it.
+    """
+    model = bundle.edgetpu_model if spec.takes_compiled else bundle.model
+    if model is None:
+        raise InferenceError(f"{bundle.path}: holds no model compiled for it (edgetpu_compiler)")
+    interpreter = LitertInterpreter(
+        model, manifest=bundle.manifest, threads=threads, delegate=load_delegate(spec), name=spec.name
+    )
+    if not interpreter.delegated_nodes:
+        raise InferenceError(f"{spec.library} took none of the model's {interpreter.total_nodes} nodes")
+    return LoadedModel(interpreter, _demand_golden(interpreter, bundle))
 
 
 def replay_golden(interpreter: Interpreter, golden: Golden, *, max_steps: int) -> GoldenVerdict:
@@ -73,20 +79,6 @@ def replay_golden(interpreter: Interpreter, golden: Golden, *, max_steps: int) -
     runs = [interpreter.run(sample) for sample in golden.inputs]
     measured: tuple[Raw, ...] = tuple(np.concatenate(outputs) for outputs in zip(*runs, strict=True))
     return compare_golden(golden, measured, max_steps=max_steps)
-
-
-def _load_on_delegate(bundle: Bundle[AnyManifest], library: str, threads: int) -> LoadedModel:
-    reason = probe_delegate(library)
-    if reason:
-        raise InferenceError(reason)
-    if bundle.edgetpu_model is None:
-        raise InferenceError(f"{bundle.path}: holds no model compiled for it (edgetpu_compiler)")
-    interpreter = LitertInterpreter(
-        bundle.edgetpu_model, manifest=bundle.manifest, threads=threads, delegate=load_delegate(library)
-    )
-    if not interpreter.delegated_nodes:
-        raise InferenceError(f"{library} took none of the model's {interpreter.total_nodes} nodes")
-    return LoadedModel(interpreter, _demand_golden(interpreter, bundle))
 
 
 def _demand_golden(interpreter: Interpreter, bundle: Bundle[AnyManifest]) -> GoldenVerdict:

@@ -12,9 +12,9 @@ class Interpreter(Protocol):
     """A loaded model with one input. Used by one thread.
 
     Attributes:
-        delegate: what runs it: ``xnnpack``, ``edgetpu`` or ``none``.
+        delegate: what runs it: ``xnnpack``, ``edgetpu``, ``external`` or ``none``.
         delegated_nodes: nodes that the delegate took over.
-        total_nodes: nodes of the execution plan; 1 when a delegate took the whole graph.
+        total_nodes: nodes of the execution plan; 1 when XNNPACK took the whole graph.
     """
 
     delegate: str

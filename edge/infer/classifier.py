@@ -43,6 +43,11 @@ class EmotionClassifier:
         logits = dequantize(raw, scale=self._output.scale, zero_point=self._output.zero_point)
         return softmax(logits, temperature=self._temperature)
 
+    def replace_interpreter(self, interpreter: Interpreter) -> None:
+        """Runs the same model on something else from now on; what ran it until now is freed."""
+        self._interpreter.close()
+        self._interpreter = interpreter
+
     def close(self) -> None:
         """Frees the model."""
         self._interpreter.close()

@@ -23,24 +23,29 @@ class LitertInterpreter:
     The integer shift writes straight into the interpreter's input memory, so that a picture is touched once.
 
     Attributes:
-        delegate: ``xnnpack``, ``edgetpu`` or ``none``.
-        delegated_nodes: nodes of the execution plan that are a delegate's.
-        total_nodes: nodes of the execution plan.
+        delegate: ``xnnpack``, the name of the delegate that was given, or ``none``.
+        delegated_nodes: nodes of the execution plan that are that delegate's.
+        total_nodes: nodes of the execution plan, XNNPACK's share not yet taken out where another delegate was given.
     """
 
-    def __init__(self, model: bytes, *, manifest: AnyManifest, threads: int = 1, delegate: Any = None) -> None:
+    def __init__(
+        self, model: bytes, *, manifest: AnyManifest, threads: int = 1, delegate: Any = None, name: str = "xnnpack"
+    ) -> None:
         """Loads a model.
 
         Args:
             model: the TFLite file's bytes.
             manifest: checked against the file's own tensors.
             threads: of the CPU kernels.
-            delegate: a loaded Edge TPU delegate, or None for the CPU.
+            delegate: a loaded delegate, or None for the CPU.
+            name: of the delegate.
 
         Raises:
             InferenceError: the interpreter refuses the model.
             BundleError: the model's tensors are not what the manifest says.
         """
+        # XNNPACK takes what a delegate leaves over, and its nodes bear the same name: count before it comes.
+        given = execution_plan(_make_interpreter(model, threads, delegate, xnnpack=False)) if delegate else None
         self._interpreter = _make_interpreter(model, threads, delegate)
         (details,) = _one_input(self._interpreter, manifest)
         outputs = self._interpreter.get_output_details()
@@ -48,10 +53,10 @@ class LitertInterpreter:
         self._input = self._interpreter.tensor(details["index"])
         self._is_int8 = manifest.input.dtype == "int8"
         self._outputs = [output["index"] for output in outputs]
-        plan = execution_plan(self._interpreter)
+        plan = given if given is not None else execution_plan(self._interpreter)
         self.total_nodes = len(plan)
-        self.delegated_nodes = sum(name.startswith(("DELEGATE", "Delegate", "edgetpu")) for name in plan)
-        self.delegate = "none" if not self.delegated_nodes else "edgetpu" if delegate is not None else "xnnpack"
+        self.delegated_nodes = sum(node.startswith(("DELEGATE", "Delegate", "edgetpu")) for node in plan)
+        self.delegate = name if self.delegated_nodes else "none"
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.generic]]:
         """Runs the model once; see `edge.infer.base.Interpreter.run`."""
@@ -101,12 +106,16 @@ def import_runtime() -> Any:
     return interpreter
 
 
-def _make_interpreter(model: bytes, threads: int, delegate: Any) -> Any:
+def _make_interpreter(model: bytes, threads: int, delegate: Any, *, xnnpack: bool = True) -> Any:
     runtime = import_runtime()
+    resolver = runtime.OpResolverType
     try:
         with quiet_native_log():
             interpreter = runtime.Interpreter(
-                model_content=model, num_threads=threads, experimental_delegates=[delegate] if delegate else None
+                model_content=model,
+                num_threads=threads,
+                experimental_delegates=[delegate] if delegate else None,
+                experimental_op_resolver_type=resolver.AUTO if xnnpack else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
             )
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:

@@ -107,7 +107,7 @@ class EventPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="
     frame: Extent
     quality: QualityPart
     model: Annotated[str, Meta(description="name@version of the emotion model")]
-    delegate: Annotated[str, Meta(description="what ran it: xnnpack, edgetpu or none")]
+    delegate: Annotated[str, Meta(description="what ran it: xnnpack, edgetpu, external or none")]
 
 
 class HistoryEventPayload(EventPayload, frozen=True, kw_only=True):
@@ -191,12 +191,14 @@ class ModelPart(Payload, frozen=True, kw_only=True):
     name: Annotated[str, Meta(description="of the bundle or file")]
     version: Annotated[str | None, Meta(description="null for a file without a bundle")]
     sha256: Annotated[str | None, Meta(description="of the model file")]
+    source: Annotated[str | None, Meta(description="shipped, or the bundle's folder; null for a file without a bundle")]
+    reason: Annotated[str | None, Meta(description="why it is not the one that was asked for, else null")]
 
 
 class DelegatePart(Payload, frozen=True, kw_only=True):
     """What runs the emotion model."""
 
-    name: Annotated[str, Meta(description="xnnpack, edgetpu or none")]
+    name: Annotated[str, Meta(description="xnnpack, edgetpu, external or none")]
     requested: Annotated[str, Meta(description="as configured")]
     reason: Annotated[str | None, Meta(description="why it is not the one that was asked for, else null")]
     delegated_nodes: Annotated[Count, Meta(description="nodes of the graph that the delegate took over")]

@@ -156,9 +156,11 @@ def test_an_installed_bundle_wins_over_a_shipped_one(
     planted: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = tmp_path_factory.mktemp("models")
-    (models / "planted").symlink_to(planted[0])
-    monkeypatch.setenv("MIEN_MODELS", str(models))
-    assert find_bundle("planted") == models / "planted"
+    folder = models / "planted" / "0001-1.0.0"
+    folder.parent.mkdir()
+    folder.symlink_to(planted[0])
+    monkeypatch.setenv("MIEN_BUNDLES", str(models))
+    assert find_bundle("planted") == find_bundle("planted@1.0.0") == folder
 
 
 def test_golden_samples_are_written_deterministically_and_read_back() -> None:

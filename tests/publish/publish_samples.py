@@ -94,9 +94,9 @@ def an_info(at: Moment | None = None, *, previous: BootMark | None = None) -> In
         version="1.0.0",
         schemas=dict(VERSIONS),
         camera=CameraPart(name="front", source="0", width=640, height=480, fps=15),
-        model=ModelPart(name="emotion-ferplus", version="1.0.0", sha256="0" * 64),
+        model=ModelPart(name="emotion-ferplus", version="1.0.0", sha256="0" * 64, source="shipped", reason=None),
         labels=list(LABELS),
-        detector=ModelPart(name="yunet-640x480", version="1.0.0", sha256="1" * 64),
+        detector=ModelPart(name="yunet-640x480", version="1.0.0", sha256="1" * 64, source="shipped", reason=None),
         delegate=DelegatePart(
             name="xnnpack", requested="edgetpu", reason="no device", delegated_nodes=1, total_nodes=1
         ),
