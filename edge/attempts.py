@@ -64,12 +64,13 @@ class Attempts:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries = self._read()
-        self.writable = True
-        for entry in self._entries.values():
-            if entry.open:
-                entry.open, entry.at = False, clock()
-                entry.failures += 1
-        self._write()
+        self.writable = self._path is not None
+        left_open = [entry for entry in self._entries.values() if entry.open]
+        for entry in left_open:
+            entry.open, entry.at = False, clock()
+            entry.failures += 1
+        if left_open:
+            self._write()
 
     @classmethod
     def of_service(cls) -> Attempts:
@@ -132,7 +133,6 @@ class Attempts:
         newest = sorted(self._entries.items(), key=lambda item: item[1].at)[-ENTRIES_MAX:]
         self._entries = dict(newest)
         if self._path is None:
-            self.writable = False
             return
         partial = self._path.with_suffix(".partial")
         try:
