@@ -85,6 +85,7 @@ class Daemon:
         self._failure: BaseException | None = None
         self._slot: LatestSlot[Frame] = LatestSlot()
         self._camera_news: deque[tuple[CameraState, str]] = deque()
+        self._desk: RequestDesk | None = None
         self._paused = False
         self._turns = 0
         self._metrics = Metrics()
@@ -160,7 +161,7 @@ class Daemon:
             on_state=lambda state, detail: self._camera_news.append((state, detail)),
             times=GrabberTimes.of(config.camera),
         )
-        desk = RequestDesk(self._verbs(grabber, assembly), boot_id=outgoing.origin.boot_id)
+        desk = self._desk = RequestDesk(self._verbs(grabber, assembly), boot_id=outgoing.origin.boot_id)
         sinks = open_sinks(config, file=file, on_request=desk.file)
         try:
             info = _info(assembly, config, outgoing.origin, sinks.previous())
@@ -338,7 +339,9 @@ class Daemon:
             stages=stages,
             drops=self._slot.dropped,
             reconnects=grabber.reconnects,
-            counts=dict(self._metrics.counts) | {"corrupt": grabber.corrupt, "hung": grabber.hung},
+            counts=dict(self._metrics.counts)
+            | {"corrupt": grabber.corrupt, "hung": grabber.hung}
+            | (self._desk.counts() if self._desk else {}),
             sinks=sinks.report(),
             temperature_c=cpu_temperature_c(),
             rss_bytes=resident_bytes(),

@@ -64,6 +64,10 @@ class RequestDesk:
             return
         self._waiting.append((verb, data[: PAYLOAD_MAX_BYTES + 1]))
 
+    def counts(self) -> dict[str, int]:
+        """For the health report."""
+        return {"requests_refused": self.refused, "requests_dropped": self.dropped}
+
     def serve(self) -> list[Message]:
         """Carries out what waits now, for `BUDGET_S` at most and at least one, and returns the answers."""
         messages: list[Message] = []

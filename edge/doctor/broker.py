@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 from typing import Any, Final
 
 import msgspec
 
 from edge.config import MqttConfig
+from edge.credential_files import find_credential
 from edge.doctor.findings import Finding, Subject
 from edge.errors import ConfigError
 from edge.publish.connection import ConnectError, Connection, Identity, Version, Wake, port_of
@@ -50,7 +52,17 @@ def check_broker(subject: Subject) -> list[Finding]:
     for topic in connection.refused_subscriptions:
         fix = "the broker's access rules: requests and discovery need to be read there"
         findings.append(Finding(check="broker", status="wrong", found=f"may not subscribe to {topic}", fix=fix))
-    return findings + _daemon_says(retained)
+    return findings + _readable_by_all(mqtt) + _daemon_says(retained)
+
+
+def _readable_by_all(mqtt: MqttConfig) -> list[Finding]:
+    """Secrets in files whose mode lets everybody read them."""
+    paths = [find_credential(name) for name in (mqtt.password_file, mqtt.key_file) if name]
+    return [
+        Finding(check="broker", status="note", found=f"{path} can be read by everybody", fix=f"chmod 600 {path}")
+        for path in paths
+        if path.stat().st_mode & stat.S_IROTH
+    ]
 
 
 def _with_secrets(subject: Subject) -> MqttConfig:

@@ -166,6 +166,7 @@ class DiscoveryNote:
             if topic is None:
                 self._path.unlink(missing_ok=True)
             else:
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self._path.write_text(f"{topic}\n", encoding="utf-8")
         except OSError as error:
             log.info("homeassistant: %s: %s", self._path, error.strerror)

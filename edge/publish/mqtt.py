@@ -134,6 +134,7 @@ class MqttSink:
         self._availability = f"{self._base}/availability"
         self._discovery, self._note = discovery, note or DiscoveryNote(None)
         self._withdrawn_topic: str | None = None
+        self._births = 0
         self._identity = Identity(
             client_id=f"mien-{device}-{camera}",
             will_topic=self._availability,
@@ -326,7 +327,9 @@ class MqttSink:
     def _receive(self, topic: str, data: bytes) -> None:
         if self._discovery is not None and topic == self._discovery.config.status_topic:
             if data == BIRTH and "discovery" in self._latest:
-                log.info("mqtt: Home Assistant has started: telling it again what there is")
+                self._births += 1
+                if self._births.bit_count() == 1:  # whoever floods us does not flood the log
+                    log.info("mqtt: Home Assistant has started (%d): telling it again what there is", self._births)
                 self._retain("discovery", self._latest["discovery"])
         elif self._on_request is not None:
             self._on_request(topic.rpartition("/")[2], data)

@@ -20,7 +20,7 @@ from edge.vitals import resident_bytes
 
 Start = Callable[..., subprocess.Popen[str]]
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 
 COUNT = 10_000
 RSS_BOUND_BYTES = 40 * 2**20
@@ -113,7 +113,10 @@ def test_ten_thousand_hostile_requests_neither_stop_nor_slow_nor_fatten_the_daem
     assert ask("selftest", "d")["status"] == "ok"
     tracks = lambda: {event["track"] for event in decoded(subscriber.on("event"))}  # noqa: E731
     wait_until(lambda: len(tracks()) >= 4, what="two faces again")
-    assert json.loads(subscriber.on("health")[-1])["sinks"]["mqtt"]["counts"]["reconnects"] == 0
+    health = json.loads(subscriber.on("health")[-1])
+    assert health["sinks"]["mqtt"]["counts"]["reconnects"] == 0
+    assert health["counts"]["requests_refused"] >= len(refused)
+    assert health["counts"]["requests_dropped"] > 0
     child.send_signal(signal.SIGTERM)
     code, errors = ended(child)
     assert code == 0, errors

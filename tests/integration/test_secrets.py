@@ -19,7 +19,7 @@ from tools import require_tool
 
 Start = Callable[..., subprocess.Popen[str]]
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 
 MQTT_PASSWORD, CAMERA_PASSWORD = "swordfish/4711", "trout:0815"
 SECRETS = [form for secret in (MQTT_PASSWORD, CAMERA_PASSWORD) for form in (secret, quote(secret, safe=""))]
