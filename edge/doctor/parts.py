@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes.util
 import importlib.util
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -26,11 +27,14 @@ def check_models(subject: Subject) -> list[Finding]:
     if not works:
         fix = "mien bundle verify NAME says more; what ships comes back with: pip install --force-reinstall mien"
         return [Finding(check="models", status="wrong", found=said, fix=fix)]
-    found, _, reason = said.partition("\t")
-    findings = [Finding(check="models", status="ok", found=found)]
-    if reason:
-        fix = 'see the row coral; emotion.delegate = "xnnpack" asks for the CPU'
-        findings.append(Finding(check="delegate", status="wrong", found=f"{reason}; the CPU is used", fix=fix))
+    told = json.loads(said)
+    findings = [Finding(check="models", status="ok", found=told["found"])]
+    for reason in told["models"]:
+        fix = "mien bundle verify DIR says more; mien bundle install DIR puts another in its place"
+        findings.append(Finding(check="models", status="wrong", found=f"not the one asked for: {reason}", fix=fix))
+    if told["delegate"]:
+        found, fix = f"{told['delegate']}; the CPU is used", 'emotion.delegate = "xnnpack" asks for the CPU'
+        findings.append(Finding(check="delegate", status="wrong", found=found, fix=fix))
     return findings
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -18,7 +19,7 @@ def try_models(config: Config) -> str:
     """Loads what the daemon would load.
 
     Returns:
-        What runs where; after a tab why it is not the delegate that was asked for.
+        JSON: ``found``, what runs where; ``models`` and ``delegate``, why they are not those that were asked for.
 
     Raises:
         MienError: a model that cannot be used.
@@ -30,7 +31,8 @@ def try_models(config: Config) -> str:
     if detector is not None:
         found += f"; {detector.full_name}"
     assembly.pipeline.close()
-    return f"{found}\t{assembly.delegate_reason or ''}"
+    reasons = [bundle.reason for bundle in assembly.bundles if bundle.reason]
+    return json.dumps({"found": found, "models": reasons, "delegate": assembly.delegate_reason})
 
 
 def try_camera(config: Config) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from daemons import decoded, toml_for
 from tools import require_tool
 
 from edge.config import load_config, make_config
+from edge.contract.bundle import MODELS_DIR
 from edge.doctor.examine import CHECKS
 from edge.doctor.findings import Finding, Subject, run_child
 from edge.doctor.machine import check_outbox
@@ -221,6 +223,18 @@ def test_a_delegate_that_cannot_be_had_is_wrong_and_the_coral_rows_say_what_is_m
     assert rows(found, "delegate")[0][0] == "wrong"
     assert rows(found, "models")[0][0] == "ok", "the CPU runs the model"
     assert ("wrong", "there is no Edge TPU") in rows(found, "coral")
+
+
+def test_a_bundle_with_a_flipped_byte_is_wrong_though_another_runs(write: Callable[..., Path], tmp_path: Path) -> None:
+    bundle = tmp_path / "mine"
+    shutil.copytree(MODELS_DIR / "emotion-nano", bundle)
+    model = bytearray((bundle / "model.tflite").read_bytes())
+    model[len(model) // 2] ^= 1
+    (bundle / "model.tflite").write_bytes(model)
+    file = write(f"port = {free_port()}", more=f'[emotion]\nbundle = "{bundle}"')
+    found = look("models", file)
+    assert "wrong" in [status for status, _ in found]
+    assert any("sha256" in text for _, text in found), found
 
 
 def test_a_coral_is_found_by_its_numbers(tmp_path: Path) -> None:
