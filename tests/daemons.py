@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 
+from brokers import Subscriber, wait_until
+
 
 def toml_for(source: object, *, port: int, extra: str = "", loop: bool = True) -> str:
     options = "options = { loop = true }" if loop else ""
@@ -21,3 +23,14 @@ def ended(child: subprocess.Popen[str], *, timeout_s: float = 20) -> tuple[int, 
 
 def decoded(payloads: list[bytes]) -> list[dict[str, object]]:
     return [json.loads(payload) for payload in payloads]
+
+
+def events(heard: Subscriber, kind: str) -> list[dict[str, object]]:
+    return [event for event in decoded(heard.on("event")) if event["type"] == kind]
+
+
+def wait_events(heard: Subscriber, kind: str, count: int) -> list[dict[str, object]]:
+    wait_until(
+        lambda: len(events(heard, kind)) >= count, what=lambda: f"{count} {kind}: {heard.on('event')}", timeout_s=60
+    )
+    return events(heard, kind)

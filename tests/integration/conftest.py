@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from brokers import Mosquitto, Subscriber
 from clips import write_clip
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -24,10 +25,10 @@ def run(tmp_path: Path) -> Iterator[Start]:
     """Starts ``mien run`` with a configuration; whatever still runs at the end is killed."""
     children: list[subprocess.Popen[str]] = []
 
-    def start(toml: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    def start(toml: str, *arguments: str, prefix: Sequence[str] = (), **environment: str) -> subprocess.Popen[str]:
         file = tmp_path / f"mien-{len(children)}.toml"
         file.write_text(toml)
-        command = [sys.executable, "-m", "edge", "run", "--config", str(file), *arguments]
+        command = [*prefix, sys.executable, "-m", "edge", "run", "--config", str(file), *arguments]
         child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
         )
@@ -38,3 +39,13 @@ def run(tmp_path: Path) -> Iterator[Start]:
     for child in children:
         child.kill()
         child.communicate()
+
+
+@pytest.fixture
+def broker(mosquitto: Callable[..., Mosquitto]) -> Mosquitto:
+    return mosquitto()
+
+
+@pytest.fixture
+def heard(broker: Mosquitto, subscribe: Callable[..., Subscriber]) -> Subscriber:
+    return subscribe(broker.port, "mien/pi/front/#")

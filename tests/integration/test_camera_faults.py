@@ -13,7 +13,7 @@ import pytest
 from brokers import Mosquitto, Subscriber, wait_until
 from cameras import NetworkCamera, encode, face_picture
 from clips import free_faces
-from daemons import decoded, ended
+from daemons import decoded, ended, events, wait_events
 
 Start = Callable[..., subprocess.Popen[str]]
 pytestmark = pytest.mark.timeout(240)
@@ -25,33 +25,12 @@ def camera() -> Iterator[NetworkCamera]:
     served.close()
 
 
-@pytest.fixture
-def broker(mosquitto: Callable[..., Mosquitto]) -> Mosquitto:
-    return mosquitto()
-
-
-@pytest.fixture
-def heard(broker: Mosquitto, subscribe: Callable[..., Subscriber]) -> Subscriber:
-    return subscribe(broker.port, "mien/pi/front/#")
-
-
 def toml(camera: NetworkCamera, broker: Mosquitto, *, device: str = "pi") -> str:
     return (
         f'device = "{device}"\n[camera]\nname = "front"\nsource = "{camera.url}"\nstale_after_ms = 500\n'
         "options = { read_timeout_s = 2, open_timeout_s = 5 }\n"
         f"[publish]\nhealth_s = 1\n[mqtt]\nport = {broker.port}\n"
     )
-
-
-def events(heard: Subscriber, kind: str) -> list[dict[str, object]]:
-    return [event for event in decoded(heard.on("event")) if event["type"] == kind]
-
-
-def wait_events(heard: Subscriber, kind: str, count: int) -> list[dict[str, object]]:
-    wait_until(
-        lambda: len(events(heard, kind)) >= count, what=lambda: f"{count} {kind}: {heard.on('event')}", timeout_s=60
-    )
-    return events(heard, kind)
 
 
 def test_a_camera_that_is_unplugged_and_comes_back(
