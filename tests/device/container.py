@@ -1,4 +1,7 @@
-"""A Debian with a real systemd as PID 1, in a container that boots in seconds; what is written there is forgotten."""
+"""A Debian with a real systemd as PID 1, in a container that boots in seconds.
+
+What is written there is forgotten, unless the container was given a disk.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,22 @@ ENVIRONMENT = (
 LONGEST_S = 900
 """A container ends by itself after so long, whatever became of the tests."""
 
-# In a mount namespace of its own: nspawn wants the unified hierarchy, and a cgroup that is not the root's.
+# In a mount namespace of its own: nspawn wants the unified hierarchy, and a cgroup that is not the root's. With a disk,
+# the root below it is laid under what was written there before.
 BOOT = f"""
+root=$1 disk=$2; shift 2
+if [ -n "$disk" ]; then
+  mkdir -p "$disk/upper" "$disk/work" "$disk/root"
+  mount -t overlay overlay -o "lowerdir=$root,upperdir=$disk/upper,workdir=$disk/work" "$disk/root"
+  root=$disk/root
+else
+  set -- --volatile=overlay "$@"
+fi
 if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ]; then
   umount -l /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup
 fi
 mkdir -p /sys/fs/cgroup/mien-test-$$/payload && echo $$ > /sys/fs/cgroup/mien-test-$$/payload/cgroup.procs
-exec timeout -k 20 {LONGEST_S} systemd-nspawn -q "$@" </dev/null
+exec timeout -k 20 {LONGEST_S} systemd-nspawn -q -D "$root" "$@" </dev/null
 """
 
 
@@ -42,17 +54,18 @@ class Container:
 
     Args:
         root: its file system, which is not changed.
+        disk: folder that takes what is written there, for the next boot; None: nothing is kept.
         log: takes its console.
         binds: folders of ours to the places where it sees them, read-only.
     """
 
-    def __init__(self, root: Path, *, log: Path, binds: Mapping[Path, str]) -> None:
+    def __init__(self, root: Path, *, log: Path, binds: Mapping[Path, str], disk: Path | None = None) -> None:
         self._log = log
         options = [f"--bind-ro={ours}:{theirs}" for ours, theirs in binds.items()]
-        options += ["--register=no", "--keep-unit", "--private-network", "--volatile=overlay", "--console=pipe", "-b"]
+        options += ["--register=no", "--keep-unit", "--private-network", "--console=pipe", "-b"]
         with log.open("wb") as console:
             self._process = subprocess.Popen(
-                ["unshare", "--mount", "bash", "-c", BOOT, "boot", "-D", str(root), *options],
+                ["unshare", "--mount", "bash", "-c", BOOT, "boot", str(root), str(disk or ""), *options],
                 stdout=console,
                 stderr=console,
             )
@@ -91,7 +104,7 @@ class Container:
         return self.run("test", "-e", path, check=False).returncode == 0
 
     def close(self) -> None:
-        """Ends it; nothing of it is kept."""
+        """Ends it at once, as when the power goes; a disk keeps what the kernel was given."""
         if self._process.poll() is None:
             subprocess.run(["kill", "-9", self._leader], check=True)
         self._process.wait(30)

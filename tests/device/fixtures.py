@@ -42,12 +42,16 @@ def device_root() -> Path:
 
 @pytest.fixture(scope="session")
 def wheelhouses() -> Iterator[Path]:
-    """``0.1.0`` as it is, ``next`` that says it is newer, ``broken`` that is newer still and fails at its start."""
+    """``present``: Mien as it is; ``next`` says it is newer; ``broken`` is newer still and fails at its start.
+
+    ``backend`` is what building Mien itself needs.
+    """
     with tempfile.TemporaryDirectory(prefix="mien-wheels-") as name:
         folder = Path(name)
         present = folder / "present"
         lock = ["--constraint", str(ROOT / "requirements.lock")]
         subprocess.run([*PIP, "wheel", *lock, "--wheel-dir", present, ROOT], check=True)
+        subprocess.run([*PIP, "wheel", "--wheel-dir", folder / "backend", "hatchling"], check=True)
         make_variant(folder / "next", beside=present, version="7.7.7")
         make_variant(folder / "broken", beside=present, version="8.8.8", fails=True)
         yield folder
@@ -73,13 +77,13 @@ def make_variant(wheelhouse: Path, *, beside: Path, version: str, fails: bool = 
 @pytest.fixture(scope="session")
 def boot(
     device_root: Path, wheelhouses: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[], Container]]:
+) -> Iterator[Callable[..., Container]]:
     """Boots containers that see the sources in ``/src`` and the wheels in ``/wheels``."""
     booted: list[Container] = []
 
-    def start() -> Container:
+    def start(disk: Path | None = None) -> Container:
         log = tmp_path_factory.mktemp("console") / "log"
-        booted.append(Container(device_root, log=log, binds={ROOT: "/src", wheelhouses: "/wheels"}))
+        booted.append(Container(device_root, log=log, binds={ROOT: "/src", wheelhouses: "/wheels"}, disk=disk))
         return booted[-1]
 
     yield start
