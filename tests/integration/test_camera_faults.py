@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -106,21 +104,3 @@ def test_black_corrupt_and_resized_frames_end_nothing(
     code, errors = ended(child)
     assert code == 0, errors
     assert "Traceback" not in errors
-
-
-def test_sigterm_at_twenty_random_moments_ends_cleanly_and_says_stopped_where_it_was_online(
-    run: Start, camera: NetworkCamera, broker: Mosquitto, subscribe: Callable[..., Subscriber]
-) -> None:
-    moments = random.Random(5)
-    for number in range(20):
-        heard = subscribe(broker.port, f"mien/pi{number}/front/#")
-        child = run(toml(camera, broker, device=f"pi{number}"))
-        time.sleep(moments.uniform(0.0, 2.0))
-        child.send_signal(signal.SIGTERM)
-        code, errors = ended(child, timeout_s=20)
-        assert code in (0, -signal.SIGTERM), errors  # before the interpreter runs our code the signal's own end is fine
-        assert "Traceback" not in errors
-        heard.wait_quiet()
-        told = heard.on("availability")
-        assert told in ([], [b"stopped"], [b"online", b"stopped"]), told
-        heard.close()

@@ -60,16 +60,6 @@ def test_max_frames_stops_cleanly_and_a_file_that_ends_is_no_error(clip: Path, r
     assert ended(run(toml_for(clip, port=1, extra=jsonl, loop=False)))[0] == 0
 
 
-def test_sigterm_at_any_moment_of_the_start_ends_cleanly(clip: Path, run: Start) -> None:
-    for delay_s in (0.0, 0.15, 0.3, 0.45, 0.6, 0.8):
-        child = run(toml_for(clip, port=free_port()))
-        time.sleep(delay_s)
-        child.send_signal(signal.SIGTERM)
-        code, errors = ended(child, timeout_s=10)
-        assert code in (0, -signal.SIGTERM), errors  # before the interpreter runs our code the signal's own end is fine
-        assert "Traceback" not in errors
-
-
 def test_a_killed_daemon_leaves_offline_behind(
     clip: Path, run: Start, mosquitto: Callable[..., Mosquitto], subscribe: Callable[..., Subscriber]
 ) -> None:
