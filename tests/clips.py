@@ -37,3 +37,17 @@ def write_clip(path: Path, *, people: int = 2, seconds: float = 2.0, fps: float 
         writer.write(frame)
     writer.release()
     return path
+
+
+def write_blinking_clip(path: Path, *, fps: float = 15.0) -> Path:
+    """A clip of 320x256 in which a face is there for three frames and away for three, and so on: ten events in 2 s."""
+    head = cv2.resize(cv2.imread(str(free_faces()[0])), (180, 220))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, (320, 256))
+    assert writer.isOpened()
+    for number in range(30):
+        frame = np.full((256, 320, 3), 110, np.uint8)
+        if number % 6 < 3:
+            frame[18:238, 70:250] = head
+        writer.write(frame)
+    writer.release()
+    return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -16,6 +17,18 @@ def require_tool(name: str, install: str) -> str:
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if path:
         return path
+    _missing(name, install)
+
+
+def require_library(name: str, install: str) -> Path:
+    """A shared library of the system; missing is as in `require_tool`, where it goes by its file's name."""
+    found = sorted(Path("/usr/lib").glob(f"*/{name}"))
+    if found:
+        return found[0]
+    _missing(Path(name).name, install)
+
+
+def _missing(name: str, install: str) -> NoReturn:
     message = f"{name} is missing: {install}"
     if name in os.environ.get("MIEN_REQUIRE", "").split(","):
         pytest.fail(message)

@@ -54,6 +54,7 @@ _TOO_LONG: Final = "the broker sent a packet"
 _UNSPECIFIED: Final = 0x80
 _UNSUPPORTED_VERSION: Final = 0x84
 _NOT_AUTHORISED: Final = 0x87
+_KEEP_ALIVE_TIMEOUT: Final = 0x8D
 _SESSION_TAKEN_OVER: Final = 0x8E
 
 
@@ -162,6 +163,7 @@ class Connection:
         self._identity = identity
         self._version = version
         self._answer: ReasonCode | None = None
+        self._is_silent = False
         self._last_error = ""
         self._acknowledged: list[Acknowledgement] = []
         self._received: deque[tuple[str, bytes]] = deque(maxlen=RECEIVED_WAITING)
@@ -321,6 +323,10 @@ class Connection:
         refused_by_tls = re.match(r"\[SSL: (\w+)\]", self.closed or "")
         if refused_by_tls:  # TLS 1.3: what the broker thinks of our certificate comes after the handshake
             raise ConnectError("tls", f"TLS: {_words(refused_by_tls[1])}")
+        if self._answer is None and self._is_silent:  # paho's keepalive was shorter than our patience
+            raise ConnectError(
+                "no_answer", f"no answer to CONNECT within {self._config.keepalive_s} s: is this an MQTT broker?"
+            )
         if self._answer is None:
             raise ConnectError("closed", f"closed before CONNACK ({self.closed}): is this an MQTT broker?")
         if self._answer.value == _UNSUPPORTED_VERSION:
@@ -358,6 +364,7 @@ class Connection:
             if reason.value == _SESSION_TAKEN_OVER:
                 self.closed = f"session taken over: another client calls itself {self._identity.client_id}"
         elif self.closed is None:
+            self._is_silent = reason.value == _KEEP_ALIVE_TIMEOUT
             self.explained = self._last_error.startswith(_TOO_LONG)
             self.closed = self._last_error or ("connection lost" if reason.value == _UNSPECIFIED else str(reason))
 

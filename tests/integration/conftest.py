@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from brokers import Mosquitto, Subscriber
-from clips import write_clip
+from clips import write_blinking_clip, write_clip
+from integration.daemon_process import DaemonProcess
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -49,3 +51,23 @@ def broker(mosquitto: Callable[..., Mosquitto]) -> Mosquitto:
 @pytest.fixture
 def heard(broker: Mosquitto, subscribe: Callable[..., Subscriber]) -> Subscriber:
     return subscribe(broker.port, "mien/pi/front/#")
+
+
+@pytest.fixture(scope="session")
+def blinking_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_blinking_clip(tmp_path_factory.mktemp("clip") / "blinking.avi")
+
+
+@pytest.fixture
+def start_daemon(tmp_path: Path, blinking_clip: Path) -> Iterator[Callable[..., DaemonProcess]]:
+    """Starts daemons that share one state folder: ``start_daemon(broker.port)``. They end with the test."""
+    daemons: list[DaemonProcess] = []
+
+    def start(port: int, **options: Any) -> DaemonProcess:
+        folder = tmp_path / f"daemon-{len(daemons)}"
+        daemons.append(DaemonProcess(folder, blinking_clip, port, **{"state": tmp_path / "state"} | options))
+        return daemons[-1]
+
+    yield start
+    for daemon in daemons:
+        daemon.close()
