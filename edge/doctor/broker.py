@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import time
 from typing import Any, Final
@@ -67,13 +66,13 @@ def _readable_by_all(mqtt: MqttConfig) -> list[Finding]:
 
 def _with_secrets(subject: Subject) -> MqttConfig:
     """Names of credentials that systemd hands to the service, as the files that it takes them from."""
-    mqtt, name = subject.config.mqtt, subject.instance
-    if name is None or os.environ.get("CREDENTIALS_DIRECTORY"):
-        return mqtt
-    if mqtt.password_file == "mqtt-password":
-        mqtt = msgspec.structs.replace(mqtt, password_file=f"/etc/mien/{name}.password")
-    if mqtt.key_file == "mqtt-key":
-        mqtt = msgspec.structs.replace(mqtt, key_file=f"/etc/mien/{name}.key")
+    mqtt = subject.config.mqtt
+    if mqtt.password_file is not None:
+        path = subject.secret_path(mqtt.password_file, credential="mqtt-password", suffix="password")
+        mqtt = msgspec.structs.replace(mqtt, password_file=path)
+    if mqtt.key_file is not None:
+        path = subject.secret_path(mqtt.key_file, credential="mqtt-key", suffix="key")
+        mqtt = msgspec.structs.replace(mqtt, key_file=path)
     return mqtt
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -52,6 +53,18 @@ class Subject:
         """Name of the service that reads this file, ``front`` of ``/etc/mien/front.toml``; None for other files."""
         is_service = self.file is not None and self.file.resolve().parent == Path("/etc/mien")
         return self.file.stem if is_service and self.file is not None else None
+
+    def secret_path(self, name_or_path: str, *, credential: str, suffix: str) -> str:
+        """The file that systemd takes a credential from, where a service's configuration names the credential.
+
+        Args:
+            name_or_path: as configured.
+            credential: the unit's name for it, ``mqtt-password``.
+            suffix: of the file beside the configuration, ``password``.
+        """
+        if self.instance is None or name_or_path != credential or os.environ.get("CREDENTIALS_DIRECTORY"):
+            return name_or_path
+        return f"/etc/mien/{self.instance}.{suffix}"
 
 
 def run_child(*arguments: str, timeout_s: float) -> tuple[bool, str]:

@@ -9,13 +9,16 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
+
 from edge.assemble import assemble
 from edge.capture import open_source
 from edge.config import Config, load_config
+from edge.doctor.findings import Subject
 from edge.errors import MienError
 
 
-def try_models(config: Config) -> str:
+def try_models(subject: Subject) -> str:
     """Loads what the daemon would load.
 
     Returns:
@@ -24,6 +27,7 @@ def try_models(config: Config) -> str:
     Raises:
         MienError: a model that cannot be used.
     """
+    config = subject.config
     assembly = assemble(config, frame_wh=(config.camera.width, config.camera.height))
     emotion, detector = assembly.emotion, assembly.detector_manifest
     nodes = f"{emotion.interpreter.delegated_nodes} of {emotion.interpreter.total_nodes} nodes"
@@ -35,13 +39,18 @@ def try_models(config: Config) -> str:
     return json.dumps({"found": found, "models": reasons, "delegate": assembly.delegate_reason})
 
 
-def try_camera(config: Config) -> str:
+def try_camera(subject: Subject) -> str:
     """Opens the source and takes a frame.
 
     Raises:
         MienError: no source, or no frame.
     """
-    source = open_source(config.camera, clock=time.monotonic_ns, paced=False)
+    camera = subject.config.camera
+    if "password_file" in camera.options:
+        name = str(camera.options["password_file"])
+        path = subject.secret_path(name, credential="camera-password", suffix="camera-password")
+        camera = msgspec.structs.replace(camera, options={**camera.options, "password_file": path})
+    source = open_source(camera, clock=time.monotonic_ns, paced=False)
     try:
         frame = source.read()
     finally:
@@ -54,8 +63,9 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     what, *files = sys.argv[1:]
     try:
-        config = load_config(Path(files[0])) if files else Config()
-        print({"models": try_models, "camera": try_camera}[what](config), flush=True)
+        file = Path(files[0]) if files else None
+        subject = Subject(load_config(file) if file else Config(), file)
+        print({"models": try_models, "camera": try_camera}[what](subject), flush=True)
     except MienError as error:
         sys.exit(" ".join(str(error).split()))
     os._exit(0)  # a driver that does not let go must not keep us

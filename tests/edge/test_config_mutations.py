@@ -23,6 +23,8 @@ from edge.config import MAX_BYTES, Config, load_config
 from edge.config_reference import make_example
 from edge.errors import EXIT_CONFIG, ConfigError
 
+pytestmark = pytest.mark.timeout(600)
+
 Table = dict[str, Any]
 
 

@@ -237,6 +237,19 @@ def test_a_bundle_with_a_flipped_byte_is_wrong_though_another_runs(write: Callab
     assert any("sha256" in text for _, text in found), found
 
 
+def test_secrets_of_a_service_are_looked_for_where_systemd_takes_them_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    def path(file: str, name: str = "mqtt-password") -> str:
+        subject = Subject(make_config(), Path(file))
+        return subject.secret_path(name, credential="mqtt-password", suffix="password")
+
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert path("/etc/mien/front.toml") == "/etc/mien/front.password"
+    assert path("/etc/mien/front.toml", "/run/mine") == "/run/mine"
+    assert path("/home/pi/front.toml") == "mqtt-password"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/mien@front.service")
+    assert path("/etc/mien/front.toml") == "mqtt-password"
+
+
 def test_a_coral_is_found_by_its_numbers(tmp_path: Path) -> None:
     for place, vendor, product in (("1-1", "18d1", "9302"), ("1-2", "046d", "0825"), ("2-1", "1a6e", "089a")):
         (tmp_path / place).mkdir()
