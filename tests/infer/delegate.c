@@ -1,10 +1,12 @@
 /* A delegate library for tests, by the interface of TensorFlow Lite's external delegates. What it does is chosen when it
  * is compiled: -DCRASH, -DHANG, -DREFUSE, -DIDLE, or none of these: it works. -DWRONG: its results are wrong.
- * -DCRASH_AFTER=n: it works n times in a process and then crashes. It takes one node, the model's last MAX_POOL_2D.
+ * -DCRASH_AFTER=n, -DHANG_AFTER=n: it works n times in a process and then crashes, or makes -DHANG_FILE and never returns.
+ * It takes one node, the model's last MAX_POOL_2D.
  *
  * The structs are the leading fields of those in tensorflow/lite/core/c/common.h, which is an interface that C programs
  * are compiled against.
  */
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -72,9 +74,13 @@ static int kernel_invoke(Context *context, Node *node) {
   Tensor *in = &context->tensors[node->inputs->data[0]], *out = &context->tensors[node->outputs->data[0]];
   int width = in->dims->data[2], depth = in->dims->data[3];
   int out_height = out->dims->data[1], out_width = out->dims->data[2];
-#ifdef CRASH_AFTER
   static int invocations = 0;
-  if (++invocations > CRASH_AFTER) crash();
+  invocations++;
+#ifdef CRASH_AFTER
+  if (invocations > CRASH_AFTER) crash();
+#endif
+#ifdef HANG_AFTER
+  while (invocations > HANG_AFTER) close(creat(HANG_FILE, 0600)), sleep(1);
 #endif
   for (int y = 0; y < out_height; y++)
     for (int x = 0; x < out_width; x++)

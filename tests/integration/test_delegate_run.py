@@ -24,11 +24,9 @@ class Device:
         self.state.mkdir()
         self._run, self._port, self._clip = run, broker.port, clip
 
-    def start(self, *, retry_s: float = 60, requests: str = "") -> "subprocess.Popen[str]":
+    def start(self, *, retry_s: float = 60) -> "subprocess.Popen[str]":
         emotion = f'[emotion]\ndelegate = "external"\noptions = {{ library = "{self.library}" }}\nretry_s = {retry_s}\n'
-        return self._run(
-            toml_for(self._clip, port=self._port, extra=requests + emotion), STATE_DIRECTORY=str(self.state)
-        )
+        return self._run(toml_for(self._clip, port=self._port, extra=emotion), STATE_DIRECTORY=str(self.state))
 
 
 @pytest.fixture
@@ -141,6 +139,22 @@ def test_a_delegate_that_crashes_the_daemon_rests_and_rests_longer_each_time(dev
         rests.append(int(found[1]))
         _let_time_pass(device.state / "attempts.json")
     assert 50 <= rests[0] <= 60 < rests[1] <= 120, rests
+
+
+def test_a_delegate_that_never_returns_neither_holds_up_the_end_nor_gets_another_try_at_once(
+    device: Device, heard: Subscriber
+) -> None:
+    """Under systemd the watchdog ends such a daemon; here somebody stops it."""
+    hanging = device.state.with_name("hanging")
+    build_delegate(device.library, "HANG_AFTER=60", f'HANG_FILE="{hanging}"')
+    child = device.start()
+    wait_until(hanging.exists, what="the delegate to hang", timeout_s=60)
+    child.send_signal(signal.SIGTERM)
+    _, errors = ended(child, timeout_s=30)
+    assert "a driver (camera or delegate) does not let go" in errors
+    known = len(infos(heard))
+    device.start()
+    assert "ended without a goodbye 1 ×" in wait_delegate(heard, "xnnpack", count=known + 1)["reason"]
 
 
 def test_a_kill_while_the_delegate_is_in_use_counts_and_a_stop_in_order_does_not(
