@@ -66,10 +66,11 @@ def install_bundle(
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One installation at a time; what an earlier one left half done is removed."""
-    for missing in [parent for parent in (folder.parent, folder) if not parent.is_dir()]:
-        missing.mkdir(mode=0o755, parents=True, exist_ok=True)
-        missing.chmod(0o755)  # services with users of their own read it, whatever the umask
-        sync_folder(missing.parent)
+    missing = [parent for parent in (folder, *folder.parents) if not parent.is_dir()]
+    for parent in reversed(missing):
+        parent.mkdir(exist_ok=True)
+        parent.chmod(0o755)  # services with users of their own go through it, whatever the umask
+        sync_folder(parent.parent)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -95,7 +95,7 @@ def boot(
 def installed(boot: Callable[[], Container]) -> Container:
     """A device on which the service was installed, with a broker."""
     container = boot()
-    container.run("/src/systemd/install", "--wheelhouse", "/wheels/present")
+    container.run("/src/systemd/install", "--wheelhouse", "/wheels/present", timeout_s=600)
     container.run("systemctl", "start", "mosquitto")
     return container
 

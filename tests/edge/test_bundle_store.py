@@ -54,8 +54,10 @@ def test_only_the_newest_are_kept(store: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_installed_is_for_everybody_to_read_and_holds_the_bundles_files_only(
-    store: Path, tmp_path: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    store = tmp_path / "lib" / "mien" / "bundles"
+    monkeypatch.setenv("MIEN_BUNDLES", str(store))
     folder = make_bundle(tmp_path / "new")
     (folder / "secret").write_text("not a part of it")
     (folder / "model.tflite").chmod(0o600)
@@ -68,7 +70,7 @@ def test_what_is_installed_is_for_everybody_to_read_and_holds_the_bundles_files_
     assert sorted(path.name for path in installed.iterdir()) == [
         "MODEL_CARD.md", "golden.npz", "manifest.json", "model.tflite", "report.json",
     ]  # fmt: skip
-    for path in [store, store / NAME, installed, *installed.iterdir()]:
+    for path in [store.parent.parent, store.parent, store, store / NAME, installed, *installed.iterdir()]:
         wanted = 0o755 if path.is_dir() else 0o644
         assert stat.S_IMODE(path.stat().st_mode) == wanted, path
 
@@ -110,7 +112,7 @@ def test_a_bundle_that_failed_its_gate_is_taken_when_that_is_asked_for(store: Pa
 
 def test_a_store_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BundleError, match="Not a directory"):
+    with pytest.raises(BundleError, match="File exists"):
         install(make_bundle(tmp_path / "new"), into=tmp_path / "file" / "store")
 
 
