@@ -115,11 +115,11 @@ def find_bundle(name_or_path: str) -> Path:
         BundleError: neither a folder nor a known name; the message lists the shipped ones.
     """
     path = Path(name_or_path).expanduser()
-    if (path / MANIFEST_FILE).is_file():
+    if _exists(path / MANIFEST_FILE):
         return path
     for folder in [*installed_bundles(name_or_path), *_shipped(name_or_path)]:
         return folder
-    if path.is_dir():
+    if _exists(path):
         raise BundleError(path / MANIFEST_FILE, "no such file: the folder is not a bundle")
     raise BundleError(
         name_or_path, f"no such bundle; shipped are {', '.join(shipped_bundles()) or 'none'}, or give a folder"
@@ -153,7 +153,7 @@ def candidate_bundles(name_or_path: str, *, fallback: str) -> list[Path]:
         BundleError: there is nothing of that name at all.
     """
     path = Path(name_or_path).expanduser()
-    if "/" in name_or_path and path.is_dir():
+    if "/" in name_or_path and _exists(path):
         own = [path]
     else:
         first = find_bundle(name_or_path)
@@ -182,9 +182,32 @@ def _shipped(name: str) -> list[Path]:
 
 
 def _numbered(folder: Path) -> list[Path]:
-    """``0002-1.1.0`` before ``0001-1.0.0``; what an interrupted installation left has other names."""
-    found = [(int(entry.name.partition("-")[0]), entry) for entry in folder.glob("[0-9]*-*") if entry.is_dir()]
+    """``0002-1.1.0`` before ``0001-1.0.0``; what an interrupted installation left has other names.
+
+    A folder that may not be read stands for what is in it: reading that as a bundle says why it cannot be used.
+    """
+    try:
+        found = [(int(entry.name.partition("-")[0]), entry) for entry in folder.iterdir() if _is_numbered(entry.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError:
+        return [folder]
     return [entry for _, entry in sorted(found, reverse=True)]
+
+
+def _is_numbered(name: str) -> bool:
+    return re.match(r"\d+-", name) is not None
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is something of this name, readable or not."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def shipped_bundles() -> list[str]:

@@ -57,6 +57,17 @@ def test_what_root_installs_a_confined_service_runs_and_what_breaks_there_gives_
     assert f"{NAME}@1.1.0 as a stand-in" in service.show("StatusText")
 
 
+def test_a_store_that_may_not_be_read_is_a_reason(device: Container, service: Service) -> None:
+    device.run("mien", "bundle", "install", "/root/new")
+    device.run("chmod", "700", "/var/lib/mien/bundles")
+    service.configure(SYNTHETIC)
+    service.listen()
+    service.start()
+    service.wait_heard("info")
+    assert model(service)["source"] == "shipped"
+    assert model(service)["reason"] == f"{STORE}/manifest.json: Permission denied"
+
+
 def test_a_delegate_that_is_not_there_is_a_reason_under_the_unit_too(device: Container, service: Service) -> None:
     service.configure(SYNTHETIC + '[emotion]\ndelegate = "edgetpu"\n')
     service.listen()
