@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 from brokers import Mosquitto, Subscriber, wait_until
-from integration.daemon_process import DaemonProcess, told_places
+from integration.daemon_process import DaemonProcess, Place, told_places
 from tools import require_tool
 
 pytestmark = pytest.mark.broker
@@ -80,13 +80,16 @@ def test_a_network_that_goes_down_twice_in_the_middle_of_the_work_loses_no_event
         daemon.wait_status("mqtt: un")  # unreachable
         cable.set("up")
     subscriber.wait_for("availability", b"online", count=3)
+
+    def missing() -> set[Place]:
+        told = told_places(subscriber.on("event") + subscriber.on("history"))
+        return set(daemon.made()) - set(told)
+
+    before = set(daemon.made())
+    wait_until(lambda: not before & missing(), what=lambda: f"{sorted(missing())}", timeout_s=60)
     daemon.stop()
-    made = daemon.made()
-
-    def told() -> set[tuple[str, int]]:
-        return set(told_places(subscriber.on("event"))) | set(told_places(subscriber.on("history")))
-
-    wait_until(lambda: set(made) <= told(), what=lambda: f"{sorted(set(made) - told())}", timeout_s=60)
+    stored = set(daemon.stored())
+    wait_until(lambda: missing() <= stored, what=lambda: f"{sorted(missing() - stored)}", timeout_s=60)
     live = told_places(subscriber.on("event"))
     assert live == sorted(set(live))
     assert subscriber.on("availability")[-1] == b"stopped"
