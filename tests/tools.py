@@ -17,7 +17,7 @@ def require_tool(name: str, install: str) -> str:
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if path:
         return path
-    _missing(name, install)
+    missing(name, install)
 
 
 def require_library(name: str, install: str) -> Path:
@@ -25,10 +25,11 @@ def require_library(name: str, install: str) -> Path:
     found = sorted(Path("/usr/lib").glob(f"*/{name}"))
     if found:
         return found[0]
-    _missing(Path(name).name, install)
+    missing(Path(name).name, install)
 
 
-def _missing(name: str, install: str) -> NoReturn:
+def missing(name: str, install: str) -> NoReturn:
+    """Skips for want of something, or fails where ``MIEN_REQUIRE`` names it."""
     message = f"{name} is missing: {install}"
     if name in os.environ.get("MIEN_REQUIRE", "").split(","):
         pytest.fail(message)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from device.arm64 import make_arm64_root, register_interpreter, run_arm64
 from device.fixtures import SUITES
-from tools import ROOT, require_tool
+from tools import ROOT, missing, require_tool
 
 pytestmark = [pytest.mark.device, pytest.mark.timeout(600)]
 
@@ -40,7 +40,7 @@ def arm64_root() -> Path:
     if suite is None:
         pytest.skip(f"no Debian has Python {sys.version_info[0]}.{sys.version_info[1]}")
     if not register_interpreter():
-        pytest.skip("this kernel hands no arm64 programs to qemu (binfmt_misc)")
+        missing("binfmt_misc", "this kernel hands no arm64 programs to qemu")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien"
     cache.mkdir(parents=True, exist_ok=True)
     return make_arm64_root(cache, suite)

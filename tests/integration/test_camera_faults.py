@@ -69,10 +69,10 @@ def test_a_frozen_camera_is_stale_then_lost_and_is_opened_anew(
     """The connection stands and nothing comes: the read is broken out of."""
     child = run(toml(camera, broker))
     wait_events(heard, "face_appeared", 1)
+    watched = camera.streams
     camera.frozen = True
     heard.wait_for("camera", b"stale")
     heard.wait_for("camera", b"lost")
-    watched = camera.streams
     camera.frozen = False
     wait_events(heard, "face_appeared", 2)
     assert camera.streams > watched
