@@ -110,7 +110,8 @@ def parse_arithmetic(scale: str | None, mean: str | None) -> InputArithmetic | N
         means = tuple(float(part) for part in mean.split(",")) if mean else (0.0,)
     except ValueError:
         raise UsageError(f"--mean: {mean!r} is not a number, or one a channel with commas") from None
-    return InputArithmetic(parse_number(scale, "--scale", low=0.0, high=1e6), means)
+    scales = tuple(parse_number(part, "--scale", low=0.0, high=1e6) for part in scale.split(","))
+    return InputArithmetic(scales, means)
 
 
 def parse_colour(text: str | None, *, channels: int) -> Colour:

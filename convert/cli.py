@@ -23,7 +23,10 @@ Calibrate = Annotated[
 ]
 Evaluate = Annotated[list[str], typer.Option("--evaluate", help="other labelled faces for the verdict")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="write the report here as well")]
-Scale = Annotated[str | None, typer.Option(help="the model expects (pixel - MEAN) * SCALE; a number or 1/255")]
+Scale = Annotated[
+    str | None,
+    typer.Option(help="the model expects (pixel - MEAN) * SCALE; a number, 1/255, or one a channel with commas"),
+]
 Mean = Annotated[str | None, typer.Option(help="one value, or one a channel: 123.7,116.3,103.5 [default: 0]")]
 Color = Annotated[str | None, typer.Option(help="rgb or bgr, for a model of three channels")]
 Head = Annotated[str, typer.Option(help="auto, logits or softmax: what the model puts out")]

@@ -221,11 +221,11 @@ class Graph:
         (source,) = self.inputs
         return any(op.name in _ARITHMETIC for op in self.consumers(source))
 
-    def insert_input_arithmetic(self, *, scale: float, mean: npt.NDArray[np.float32]) -> None:
+    def insert_input_arithmetic(self, *, scale: npt.NDArray[np.float32], mean: npt.NDArray[np.float32]) -> None:
         """Puts ``(pixel - mean) * scale`` before the graph; the input is then pixels 0..255.
 
         Args:
-            scale: factor.
+            scale: (1,) or (channels,) float32, factors.
             mean: (1,) or (channels,) float32, in pixel values.
         """
         (source,) = self.inputs
@@ -234,8 +234,9 @@ class Graph:
         pixels = self._add_tensor("pixels", shape)
         product = self._add_tensor("pixels_scaled", shape)
         shifted = self._add_tensor("pixels_shifted", shape)
-        factor = self._add_tensor("input_scale", (1,), np.array([scale], np.float32))
-        offset = self._add_tensor("input_offset", mean.shape, (-mean * np.float32(scale)).astype(np.float32))
+        shift = (-mean * scale).astype(np.float32)
+        factor = self._add_tensor("input_scale", scale.shape, scale)
+        offset = self._add_tensor("input_offset", shift.shape, shift)
         for reader in readers:
             operator = self._subgraph.operators[reader]
             operator.inputs = [shifted if index == source else int(index) for index in operator.inputs]

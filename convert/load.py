@@ -33,11 +33,11 @@ class InputArithmetic:
     """What a model that does not scale its input itself expects: ``(pixel - mean) * scale``.
 
     Attributes:
-        scale: factor, ``1/255`` for 0..1.
-        mean: one value, or one a channel in the model's order, in pixel values.
+        scale: factor, ``1/255`` for 0..1; one value, or one a channel in the model's order.
+        mean: in pixel values; one value, or one a channel.
     """
 
-    scale: float
+    scale: tuple[float, ...]
     mean: tuple[float, ...] = (0.0,)
 
 
@@ -104,7 +104,7 @@ def load_model(path: Path, *, arithmetic: InputArithmetic | None, head: Head = "
     shape, classes = _check_form(graph, path)
     _check_finite(graph, path)
     if arithmetic is not None:
-        _check_mean(arithmetic, shape[2])
+        _check_channels(arithmetic, shape[2])
         _insert(graph, arithmetic)
     elif not graph.scales_its_input():
         raise UsageError(
@@ -302,14 +302,15 @@ def _check_finite(graph: Graph, path: Path) -> None:
 
 
 def _insert(graph: Graph, arithmetic: InputArithmetic) -> None:
-    graph.insert_input_arithmetic(scale=arithmetic.scale, mean=np.array(arithmetic.mean, np.float32))
+    graph.insert_input_arithmetic(
+        scale=np.array(arithmetic.scale, np.float32), mean=np.array(arithmetic.mean, np.float32)
+    )
 
 
-def _check_mean(arithmetic: InputArithmetic, channels: int) -> None:
-    if len(arithmetic.mean) not in (1, channels):
-        raise UsageError(
-            f"--mean: {len(arithmetic.mean)} values; the model has {channels} channels: give 1 or {channels}"
-        )
+def _check_channels(arithmetic: InputArithmetic, channels: int) -> None:
+    for flag, values in (("--scale", arithmetic.scale), ("--mean", arithmetic.mean)):
+        if len(values) not in (1, channels):
+            raise UsageError(f"{flag}: {len(values)} values; the model has {channels} channels: give 1 or {channels}")
 
 
 def _strip_head(graph: Graph, head: Head, path: Path) -> bool:
@@ -346,7 +347,7 @@ def apply_arithmetic(pixels: Pixels, arithmetic: InputArithmetic | None) -> Floa
     values = pixels.astype(np.float32)
     if arithmetic is None:
         return values
-    shifted: Floats = (values - np.array(arithmetic.mean, np.float32)) * np.float32(arithmetic.scale)
+    shifted: Floats = (values - np.array(arithmetic.mean, np.float32)) * np.array(arithmetic.scale, np.float32)
     return shifted
 
 

@@ -16,6 +16,7 @@ tf = pytest.importorskip("tensorflow", reason="needs the convert extra: pip inst
 
 from small_networks import SIZE_PX, fit_head, make_faces, make_network  # noqa: E402
 
+from convert.arguments import parse_arithmetic  # noqa: E402
 from convert.graph import Graph  # noqa: E402
 from convert.load import FloatModel, InputArithmetic, load_model  # noqa: E402
 from convert.repair import run_logits  # noqa: E402
@@ -60,7 +61,7 @@ def test_an_old_h5_with_declared_scaling_converts(tmp_path: Path) -> None:
     outside = make_network(rescale=False)
     outside.set_weights(inside.get_weights())
     outside.save(tmp_path / "old.h5")
-    model = load_model(tmp_path / "old.h5", arithmetic=InputArithmetic(1 / 127.5, (127.5,)))
+    model = load_model(tmp_path / "old.h5", arithmetic=InputArithmetic((1 / 127.5,), (127.5,)))
     assert accuracy(model) > 0.95
     assert_same_function(model, PIXELS)
     assert [op.name for op in Graph(model.tflite).ops()][:2] == ["MUL", "ADD"]
@@ -152,7 +153,7 @@ def make_onnx(path: Path, *, channels: int = 1, strange: bool = False) -> Path:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_onnx_converts_without_a_transposition_left(tmp_path: Path, channels: int) -> None:
-    arithmetic = InputArithmetic(1 / 60, (120.0,) * channels)
+    arithmetic = InputArithmetic((1 / 60, 1 / 50, 1 / 70)[:channels], (120.0, 110.0, 100.0)[:channels])
     model = load_model(make_onnx(tmp_path / "m.onnx", channels=channels), arithmetic=arithmetic)
     assert (model.kind, model.input_shape, model.classes) == ("onnx", (SIZE_PX, SIZE_PX, channels), 7)
     assert_same_function(model, np.repeat(PIXELS, channels, axis=3))
@@ -161,9 +162,22 @@ def test_an_onnx_converts_without_a_transposition_left(tmp_path: Path, channels:
     assert "DEPTHWISE_CONV_2D" in names
 
 
+def test_scaling_is_one_value_or_one_a_channel(tmp_path: Path) -> None:
+    path = make_onnx(tmp_path / "m.onnx", channels=3)
+    with pytest.raises(UsageError, match=r"--scale: 2 values; the model has 3 channels: give 1 or 3"):
+        load_model(path, arithmetic=InputArithmetic((1.0, 2.0)))
+    with pytest.raises(UsageError, match=r"--mean: 2 values"):
+        load_model(path, arithmetic=InputArithmetic((1.0,), (1.0, 2.0)))
+    assert parse_arithmetic("1/58.395,1/57.12,1/57.375", "123.675,116.28,103.53") == InputArithmetic(
+        (1 / 58.395, 1 / 57.12, 1 / 57.375), (123.675, 116.28, 103.53)
+    )
+    with pytest.raises(UsageError, match="--scale: 'x' is not a number"):
+        parse_arithmetic("1,x", None)
+
+
 def test_an_onnx_with_an_unknown_operator_names_it(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="operators Erf"):
-        load_model(make_onnx(tmp_path / "m.onnx", strange=True), arithmetic=InputArithmetic(1.0))
+        load_model(make_onnx(tmp_path / "m.onnx", strange=True), arithmetic=InputArithmetic((1.0,)))
 
 
 def test_a_colour_model_must_be_told_its_order_and_gets_it(
