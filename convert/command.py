@@ -353,7 +353,8 @@ def _print_summary(report: Report) -> None:
     table = Table("", "float32", report.manifest.quantization.scheme, box=None, pad_edge=False)
     for row in summary_rows(report.comparison):
         table.add_row(*row)
-    table.add_row("bytes", *(f"{form.bytes:,}" for form in report.forms))
+    large, small = report.forms
+    table.add_row("bytes", f"{large.bytes:,}", f"{small.bytes:,} ({small.bytes / large.bytes:.2f} x)")
     for index, latency in enumerate(report.forms[0].latency):
         times = [form.latency[index] for form in report.forms]
         name = f"ms with {latency.threads} thread{'s' if latency.threads > 1 else ''}, p50 · p95"

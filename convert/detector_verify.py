@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from convert.boxes import BoxSet, Detected, average_precision, match_all, pairwise_iou, resampled_drops
-from convert.verify import Status
+from convert.verify import Status, fell
 from edge.contract.bundle import Bundle
 from edge.contract.manifest import DetectManifest
 from edge.detect.base import FaceDetector
@@ -174,7 +174,7 @@ def judge_drop(gate: SizeVerdict, *, pictures: int, max_drop: float) -> tuple[St
     """
     interval = f"{gate.drop_low:+.2f}..{gate.drop_high:+.2f}"
     counts = f"{gate.n:,} faces of {gate.min_px:g} px and more on {pictures:,} pictures"
-    drop = f"average precision fell by {gate.drop:.2f} points ({interval}; {counts}), {max_drop:g} allowed"
+    drop = f"{fell('average precision', gate.drop, gate.drop_low, gate.drop_high, counts)}, {max_drop:g} allowed"
     if pictures < FEWEST_PICTURES or not gate.n:
         return "undecided", f"{counts} decide nothing, bring {FEWEST_PICTURES} at least"
     if gate.drop_low > max_drop:

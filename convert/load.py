@@ -363,7 +363,8 @@ def _predictor(
             parts = [run(apply_arithmetic(pixels[i : i + BATCH], arithmetic)) for i in range(0, len(pixels), BATCH)]
             outputs = np.concatenate(parts)
             known[key] = np.log(np.maximum(outputs, np.float32(1e-30))) if from_probabilities else outputs
-        return known[key].copy()
+        fresh: Floats = known[key].copy()
+        return fresh
 
     return predict
 

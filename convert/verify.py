@@ -321,7 +321,7 @@ def judge(difference: PairedDifference, classes: Sequence[ClassVerdict], limits:
         limits: what may be lost.
     """
     low, high = -100 * difference.high, -100 * difference.low
-    drop = f"accuracy fell by {_points(difference.value):.2f} points ({low:+.2f}..{high:+.2f}, n = {difference.n})"
+    drop = fell("accuracy", _points(difference.value), low, high, f"n = {difference.n:,}")
     limit = f"{limits.max_drop:g} allowed"
     if low > limits.max_drop:
         return "failed", f"{drop}, {limit}"
@@ -329,8 +329,8 @@ def judge(difference: PairedDifference, classes: Sequence[ClassVerdict], limits:
     if fallen:
         worst = max(fallen, key=lambda one: one.drop)
         return "failed", (
-            f"{worst.label}: recall fell by {worst.drop:.2f} points ({worst.drop_low:+.2f}..{worst.drop_high:+.2f},"
-            f" n = {worst.n}), {limits.max_class_drop:g} allowed"
+            f"{fell(f'recall of {worst.label}', worst.drop, worst.drop_low, worst.drop_high, f'n = {worst.n:,}')},"
+            f" {limits.max_class_drop:g} allowed"
         )
     if high <= limits.max_drop:
         return "passed", f"{drop}, {limit}"
@@ -340,6 +340,21 @@ def judge(difference: PairedDifference, classes: Sequence[ClassVerdict], limits:
         f"the interval {low:+.2f}..{high:+.2f} of the drop spans the limit {limits.max_drop:g}:"
         f" {difference.n:,} pictures decide nothing, {enough}"
     )
+
+
+def fell(what: str, drop: float, low: float, high: float, counts: str) -> str:
+    """``accuracy fell by 0.25 points (-0.08..+0.58, n = 3,589)``; a negative drop is called a rise.
+
+    Args:
+        what: that fell.
+        drop: in points.
+        low: lower end of its interval.
+        high: upper end.
+        counts: what it was measured on.
+    """
+    if round(drop, 2) < 0:
+        return f"{what} rose by {-drop:.2f} points (drop {low:+.2f}..{high:+.2f}, {counts})"
+    return f"{what} fell by {drop:.2f} points ({low:+.2f}..{high:+.2f}, {counts})"
 
 
 def degrade(pixels: Pixels, how: str) -> Pixels:

@@ -226,7 +226,7 @@ def test_verify_compares_a_detector_and_records_it_without_touching_the_model(
     arguments = ("verify", bundle, "--reference", onnx, "--data", data, "--max-drop", "5")
     said = mien_convert(*arguments)
     assert said.code == 0, said.err
-    assert said.out.splitlines()[-1].startswith("passed: average precision fell by")
+    assert said.out.splitlines()[-1].startswith("passed: average precision ")
     assert (bundle / "manifest.json").read_bytes() == before["manifest.json"]
     said = mien_convert(*arguments, "--record", "--notes", "pictures made for a test", "--json", tmp_path / "v.json")
     assert said.code == 0, said.err

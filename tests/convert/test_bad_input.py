@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import errno
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,16 +191,60 @@ def test_data_that_cannot_calibrate(workshop: Workshop, mien_convert: Run, tmp_p
     assert_refused(said, 78, "labels", out=out)
 
 
-def test_a_full_disk_leaves_nothing_behind(
-    workshop: Workshop, mien_convert: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_pictures_of_the_wrong_kind_are_named(workshop: Workshop, mien_convert: Run, tmp_path: Path) -> None:
+    out, labels = tmp_path / "out", np.arange(7, dtype=np.uint8)
+    arguments = workshop.arguments(out)
+    wrong = {
+        "floats": np.zeros((7, 24, 24), np.float32),
+        "flat": np.zeros((7, 576), np.uint8),
+        "five_channels": np.zeros((7, 24, 24, 5), np.uint8),
+        "empty": np.zeros((0, 24, 24), np.uint8),
+    }
+    for name, images in wrong.items():
+        path = tmp_path / f"{name}.npz"
+        np.savez(path, images=images, labels=labels[: len(images)])
+        for flag in ("--calibrate", "--evaluate"):
+            assert_refused(mien_convert(*replaced(arguments, flag, str(path))), 78, f"{name}.npz", out=out)
+
+
+def test_a_truncated_float_tflite_is_refused_before_anything_is_read_into_this_process(
+    workshop: Workshop, mien_convert: Run, tmp_path: Path
 ) -> None:
-    from convert import bundle
-
-    def full(path: Path, data: bytes) -> None:
-        if path.name == "golden.npz":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        path.write_bytes(data)
-
-    monkeypatch.setattr(bundle, "write_synced", full)
     out = tmp_path / "out"
-    assert_refused(mien_convert(*workshop.arguments(out)), 1, "no space left", "nothing was written", out=out)
+    whole = tf.lite.TFLiteConverter.from_keras_model(make_network()).convert()
+    for share in (0.02, 0.5, 0.99):
+        (tmp_path / "cut.tflite").write_bytes(whole[: int(share * len(whole))])
+        said = mien_convert(*workshop.arguments(out, model=tmp_path / "cut.tflite"))
+        assert_refused(said, 78, "cut.tflite", out=out)
+
+
+def test_a_full_disk_leaves_nothing_behind(workshop: Workshop, small_bundle: Path, tmp_path: Path) -> None:
+    """On a real file system that is too small, in a mount namespace of the child's own."""
+    room_kib = sum(file.stat().st_size for file in small_bundle.iterdir()) // 2048
+    disk, script = tmp_path / "disk", tmp_path / "run.sh"
+    disk.mkdir()
+    script.write_text(
+        'disk=$1 room=$2; shift 2\nmount -t tmpfs -o size="$room" tmpfs "$disk" || exit 99\n'
+        '"$@"; code=$?\necho "left: $(ls -A "$disk")"\nexit $code\n'
+    )
+    namespace = ["unshare", "--mount", "--map-root-user", "sh", str(script), str(disk), f"{room_kib}k"]
+    if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
+        pytest.skip("needs mount namespaces: util-linux' unshare, and a kernel that lets this user have them")
+    command = [*namespace, sys.executable, "-m", "convert", *workshop.arguments(disk / "small")]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=170, cwd=Path(__file__).parents[2])
+    errors = [line for line in said.stderr.splitlines() if "error: " in line]
+    assert said.returncode == 1, said.stderr
+    assert len(errors) == 1
+    assert "small: no space left for it; nothing was written" in errors[0]
+    assert said.stdout.splitlines()[-1] == "left: "
+
+
+def test_a_report_that_cannot_be_written_is_one_line(workshop: Workshop, mien_convert: Run, tmp_path: Path) -> None:
+    out, blocked = tmp_path / "out", tmp_path / "report.json"
+    blocked.mkdir()
+    said = mien_convert(*workshop.arguments(out), "--json", blocked)
+    assert said.code == 1
+    assert "--json: " in said.err.splitlines()[-1]
+    assert "Traceback" not in said.err
+    assert load_emotion_bundle(out).manifest.status == "passed"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.report", "report.json"]

@@ -70,7 +70,7 @@ def test_a_wider_limit_lets_the_same_drop_pass() -> None:
 def test_one_class_that_collapses_fails_although_the_whole_hardly_moves() -> None:
     found = planted(n=7000, lost=100, only=1, limits=Limits(max_drop=3))
     assert found.status == "failed"
-    assert found.reason.startswith("disgust: recall fell by 10.00 points")
+    assert found.reason.startswith("recall of disgust fell by 10.00 points")
     assert [one.passed for one in found.classes] == [True, False, True, True, True, True, True]
 
 
