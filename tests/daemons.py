@@ -34,3 +34,8 @@ def wait_events(heard: Subscriber, kind: str, count: int) -> list[dict[str, obje
         lambda: len(events(heard, kind)) >= count, what=lambda: f"{count} {kind}: {heard.on('event')}", timeout_s=60
     )
     return events(heard, kind)
+
+
+def faces_there(heard: Subscriber) -> int:
+    """How many faces have appeared and not left; unlike ``…/state`` never a second old."""
+    return len(events(heard, "face_appeared")) - len(events(heard, "face_left"))

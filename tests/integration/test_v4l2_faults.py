@@ -13,7 +13,7 @@ import pytest
 from brokers import Mosquitto, Subscriber, wait_until
 from cameras import encode, face_picture
 from clips import free_faces
-from daemons import decoded, ended, events, wait_events
+from daemons import decoded, ended, events, faces_there, wait_events
 from tools import require_tool
 from v4l2 import CameraBay
 
@@ -143,9 +143,7 @@ def test_pictures_that_are_broken_black_or_of_another_size_end_nothing(
     for rubbish in (good[: len(good) // 3], b"\xff\xd8\xff\xe0nothing", b""):
         show_for_two_reports(rubbish)
         show_for_two_reports(good)
-    bay.show("video0", black)
-    wait_until(lambda: decoded(heard.on("state"))[-1]["faces"] == [], what="nobody on a black picture", timeout_s=60)
-    there = len(events(heard, "face_appeared"))
-    bay.show("video0", good)
-    wait_events(heard, "face_appeared", there + 1)
+    for shown, count in ((good, 1), (black, 0), (good, 1)):
+        bay.show("video0", shown)
+        wait_until(lambda count=count: faces_there(heard) == count, what=f"{count} faces", timeout_s=60)  # type: ignore[misc]
     assert_stops_cleanly(child, heard)
