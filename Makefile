@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: demo test lint types lock clean soak power-cut-test
+.PHONY: demo test lint types lock clean soak device-test power-cut-test
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp            ## real pictures of people, an embedded broker, live events on this terminal
@@ -21,6 +21,9 @@ types: $(VENV)/dev.stamp
 
 soak: $(VENV)/dev.stamp             ## two hours: does memory grow? soak/soak.png
 	$(VENV)/bin/python tests/benchmarks/soak.py
+
+device-test: $(VENV)/dev.stamp      ## a whole emulated system, from power on; needs root, mmdebstrap, cpio, qemu-system-x86
+	$(VENV)/bin/python tests/device/whole_system.py
 
 power-cut-test: $(VENV)/dev.stamp   ## the power goes 20 times; needs user-mode-linux, e2fsprogs
 	$(VENV)/bin/python tests/device/power_cut.py

@@ -13,6 +13,7 @@ from tools import ROOT
 
 PACKAGES = "python3,libc6,libstdc++6,libgcc-s1,libcap2,dash,bash,coreutils,tzdata"
 GLIBCS = ("2014", "_2_17", "_2_27", "_2_28", "_2_31", "_2_34", "_2_35")
+PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 CPUINFO = Path(__file__).parent / "cpuinfo.pi4"
 
@@ -55,17 +56,9 @@ def make_arm64_root(cache: Path, suite: str) -> Path:
     )
     for folder in ("etc/ssl/certs", "proc", "sys", "dev", "tmp", "src", "opt/site"):
         (beside / folder).mkdir(parents=True, exist_ok=True)
-    python = f"{sys.version_info[0]}{sys.version_info[1]}"
-    platforms = [word for tag in GLIBCS for word in ("--platform", f"manylinux{tag}_aarch64")]
-    abis = [word for abi in (f"cp{python}", "abi3", "none") for word in ("--abi", abi)]
-    subprocess.run(
-        [
-            sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:",
-            *platforms, "--implementation", "cp", "--python-version", python, *abis,
-            "--constraint", lock, "--target", beside / "opt" / "site", *_dependencies(),
-        ],
-        check=True,
-    )  # fmt: skip
+    lock_option = ("--constraint", str(lock))
+    subprocess.run([*PIP, "install", *aarch64_options(), *lock_option, "--target", beside / "opt" / "site",
+                    *device_dependencies()], check=True)  # fmt: skip
     beside.rename(root)
     return root
 
@@ -93,7 +86,15 @@ def run_arm64(root: Path, *command: str, cpu: str, timeout_s: float = 240) -> st
     return done.stdout
 
 
-def _dependencies() -> list[str]:
+def aarch64_options() -> list[str]:
+    """Makes pip take wheels for a Pi's processor and a Python of our own version."""
+    python = f"{sys.version_info[0]}{sys.version_info[1]}"
+    platforms = [word for tag in GLIBCS for word in ("--platform", f"manylinux{tag}_aarch64")]
+    abis = [word for abi in (f"cp{python}", "abi3", "none") for word in ("--abi", abi)]
+    return ["--only-binary=:all:", *platforms, "--implementation", "cp", "--python-version", python, *abis]
+
+
+def device_dependencies() -> list[str]:
     """What a device installs, out of ``pyproject.toml``."""
     if sys.version_info >= (3, 11):
         import tomllib
