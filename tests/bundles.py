@@ -13,9 +13,10 @@ from edge.contract.bundle import MODELS_DIR
 from edge.contract.golden import Golden, decode_golden, encode_golden
 
 NAME = "emotion-ferplus"
+SHIPPED: str = json.loads((MODELS_DIR / NAME / "manifest.json").read_text())["version"]
 
 
-def make_bundle(folder: Path, *, version: str = "1.0.1", name: str = NAME, **changes: Any) -> Path:
+def make_bundle(folder: Path, *, version: str = "9.0.1", name: str = NAME, **changes: Any) -> Path:
     """A copy of the shipped emotion model under another version, and whatever else its manifest is to say."""
     shutil.copytree(MODELS_DIR / NAME, folder)
     edit_manifest(folder, lambda manifest: manifest.update(version=version, name=name, **changes))

@@ -15,10 +15,10 @@ STORE = f"/var/lib/mien/bundles/{NAME}"
 
 @pytest.fixture
 def device(installed: Container) -> Iterator[Container]:
-    """The installed device with a copy of the shipped model under version 1.1.0 in ``/root/new``."""
+    """The installed device with a copy of the shipped model under version 9.1.0 in ``/root/new``."""
     shipped = installed.run("sh", "-c", f"ls -d /opt/mien/current/lib/python3*/site-packages/edge/models/{NAME}")
     installed.run("cp", "-r", shipped.stdout.strip(), "/root/new")
-    installed.run("sed", "-i", 's/"version": "1.0.0"/"version": "1.1.0"/', "/root/new/manifest.json")
+    installed.run("sed", "-i", 's/"version": "[0-9.]*"/"version": "9.1.0"/', "/root/new/manifest.json")
     installed.run("chmod", "-R", "go-rwx", "/root/new")
     yield installed
     installed.run("rm", "-rf", "/var/lib/mien/bundles", "/root/new")
@@ -34,27 +34,27 @@ def test_what_root_installs_a_confined_service_runs_and_what_breaks_there_gives_
     device: Container, service: Service
 ) -> None:
     told = device.run("sh", "-c", "umask 077; mien bundle install /root/new").stdout
-    assert f"installed as {STORE}/0001-1.1.0" in "".join(told.splitlines())
+    assert f"installed as {STORE}/0001-9.1.0" in "".join(told.splitlines())
     service.configure(SYNTHETIC)
     service.listen()
     service.start()
     service.wait_heard("info")
     assert model(service) | {"sha256": ""} == {
-        "name": NAME, "version": "1.1.0", "sha256": "", "source": f"{STORE}/0001-1.1.0", "reason": None,
+        "name": NAME, "version": "9.1.0", "sha256": "", "source": f"{STORE}/0001-9.1.0", "reason": None,
     }  # fmt: skip
     attempts = json.loads(device.run("cat", "/var/lib/private/mien/front/attempts.json").stdout)
-    assert attempts["entries"][f"bundle {STORE}/0001-1.1.0"]["confirmed"]
+    assert attempts["entries"][f"bundle {STORE}/0001-9.1.0"]["confirmed"]
     service.stop()
 
     device.run("mien", "bundle", "install", "/root/new")
-    device.run("sh", "-c", f"printf x | dd of={STORE}/0002-1.1.0/model.tflite bs=1 seek=5000 conv=notrunc")
+    device.run("sh", "-c", f"printf x | dd of={STORE}/0002-9.1.0/model.tflite bs=1 seek=5000 conv=notrunc")
     before = len(service.heard("info"))
     service.start()
     service.wait_heard("info", count=before + 1)
-    assert model(service)["source"] == f"{STORE}/0001-1.1.0"
-    assert f"{STORE}/0002-1.1.0/model.tflite: sha256: " in str(model(service)["reason"])
-    service.wait_log(f"{NAME}@1.1.0 is used instead of {NAME}")
-    assert f"{NAME}@1.1.0 as a stand-in" in service.show("StatusText")
+    assert model(service)["source"] == f"{STORE}/0001-9.1.0"
+    assert f"{STORE}/0002-9.1.0/model.tflite: sha256: " in str(model(service)["reason"])
+    service.wait_log(f"{NAME}@9.1.0 is used instead of {NAME}")
+    assert f"{NAME}@9.1.0 as a stand-in" in service.show("StatusText")
 
 
 def test_a_store_that_may_not_be_read_is_a_reason(device: Container, service: Service) -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from bundles import NAME, change_golden, edit_manifest, flip_byte, make_bundle
+from bundles import NAME, SHIPPED, change_golden, edit_manifest, flip_byte, make_bundle
 from rich.console import Console
 
 from edge.bundle_store import KEPT
@@ -33,14 +33,14 @@ def install(folder: Path, **options: object) -> None:
 
 def test_an_installed_bundle_is_found_by_its_name_before_the_shipped_one(store: Path, tmp_path: Path) -> None:
     assert find_bundle(NAME) == MODELS_DIR / NAME
-    install(make_bundle(tmp_path / "new", version="1.0.1"))
-    install(make_bundle(tmp_path / "newer", version="1.1.0"))
-    newest, before = store / NAME / "0002-1.1.0", store / NAME / "0001-1.0.1"
+    install(make_bundle(tmp_path / "new", version="9.0.1"))
+    install(make_bundle(tmp_path / "newer", version="9.1.0"))
+    newest, before = store / NAME / "0002-9.1.0", store / NAME / "0001-9.0.1"
     assert find_bundle(NAME) == newest
-    assert find_bundle(f"{NAME}@1.0.1") == before
-    assert find_bundle(f"{NAME}@1.0.0") == MODELS_DIR / NAME
+    assert find_bundle(f"{NAME}@9.0.1") == before
+    assert find_bundle(f"{NAME}@{SHIPPED}") == MODELS_DIR / NAME
     assert candidate_bundles(NAME, fallback=NAME) == [newest, before, MODELS_DIR / NAME]
-    assert candidate_bundles(f"{NAME}@1.0.1", fallback=NAME) == [before, newest, MODELS_DIR / NAME]
+    assert candidate_bundles(f"{NAME}@9.0.1", fallback=NAME) == [before, newest, MODELS_DIR / NAME]
     with pytest.raises(BundleError, match="no such bundle"):
         find_bundle(f"{NAME}@9.9.9")
 
@@ -49,8 +49,8 @@ def test_only_the_newest_are_kept(store: Path, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "new")
     for _ in range(KEPT + 2):
         install(bundle)
-    assert [folder.name for folder in installed_bundles(NAME)] == ["0005-1.0.1", "0004-1.0.1", "0003-1.0.1"]
-    assert sorted(path.name for path in (store / NAME).iterdir()) == ["0003-1.0.1", "0004-1.0.1", "0005-1.0.1"]
+    assert [folder.name for folder in installed_bundles(NAME)] == ["0005-9.0.1", "0004-9.0.1", "0003-9.0.1"]
+    assert sorted(path.name for path in (store / NAME).iterdir()) == ["0003-9.0.1", "0004-9.0.1", "0005-9.0.1"]
 
 
 def test_what_is_installed_is_for_everybody_to_read_and_holds_the_bundles_files_only(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from brokers import Mosquitto, Subscriber
-from bundles import NAME, change_golden, edit_manifest, flip_byte, make_bundle
+from bundles import NAME, SHIPPED, change_golden, edit_manifest, flip_byte, make_bundle
 from daemons import decoded, ended, toml_for
 from rich.console import Console
 
@@ -27,13 +27,13 @@ Start = Callable[..., subprocess.Popen[str]]
 
 
 class Device:
-    """A store with bundles 1.0.1 and 1.1.0, a state folder, and daemons that use both."""
+    """A store with bundles 9.0.1 and 9.1.0, a state folder, and daemons that use both."""
 
     def __init__(self, tmp_path: Path, run: Start, clip: Path) -> None:
         self.store, self.state = tmp_path / "store", tmp_path / "state"
         self.state.mkdir()
         self._run, self._clip = run, clip
-        for version in ("1.0.1", "1.1.0"):
+        for version in ("9.0.1", "9.1.0"):
             bundle = make_bundle(tmp_path / f"bundle-{version}", version=version)
             install_bundle(bundle, into=self.store, console=Console(quiet=True))
         self.before, self.newest = sorted((self.store / NAME).iterdir())
@@ -72,9 +72,9 @@ def device(tmp_path: Path, run: Start, clip: Path) -> Device:
 
 def test_the_newest_installed_bundle_runs_and_a_version_can_be_asked_for(device: Device) -> None:
     told = device.info()
-    assert (told["version"], told["source"], told["reason"]) == ("1.1.0", str(device.newest), None)
-    assert device.info(f'[emotion]\nbundle = "{NAME}@1.0.1"\n')["source"] == str(device.before)
-    assert device.info(f'[emotion]\nbundle = "{NAME}@1.0.0"\n')["source"] == "shipped"
+    assert (told["version"], told["source"], told["reason"]) == ("9.1.0", str(device.newest), None)
+    assert device.info(f'[emotion]\nbundle = "{NAME}@9.0.1"\n')["source"] == str(device.before)
+    assert device.info(f'[emotion]\nbundle = "{NAME}@{SHIPPED}"\n')["source"] == "shipped"
 
 
 SPOILED = [
@@ -92,17 +92,17 @@ SPOILED = [
 def test_a_bundle_that_does_not_verify_gives_way_to_the_one_before_it(spoil: Any, why: str, device: Device) -> None:
     spoil(device.newest)
     told = device.info()
-    assert (told["version"], told["source"]) == ("1.0.1", str(device.before))
+    assert (told["version"], told["source"]) == ("9.0.1", str(device.before))
     assert re.match(re.escape(str(device.newest)) + ".*" + why, told["reason"]), told["reason"]
     assert f"WARNING edge.bundle_choice: {told['reason']}; trying the bundle before it" in device.errors
-    assert f"ERROR edge.bundle_choice: {NAME}@1.0.1 is used instead of {NAME}" in device.errors
+    assert f"ERROR edge.bundle_choice: {NAME}@9.0.1 is used instead of {NAME}" in device.errors
 
 
 def test_with_all_installed_ones_broken_the_shipped_one_runs(device: Device) -> None:
     flip_byte(device.newest / "golden.npz")
     (device.before / "model.tflite").unlink()
     told = device.info()
-    assert (told["version"], told["source"]) == ("1.0.0", "shipped")
+    assert (told["version"], told["source"]) == (SHIPPED, "shipped")
     assert str(device.newest / "golden.npz") in told["reason"]
     assert str(device.before / "model.tflite") in told["reason"]
 
@@ -163,7 +163,7 @@ def test_a_bundle_with_which_the_service_does_not_become_ready_gives_way_after_s
     assert told["source"] == str(device.before)
     assert told["reason"] == f"{device.newest}: the service did not become ready with it in {TRIALS} starts"
     install_bundle(device.newest, into=device.store, console=Console(quiet=True))
-    assert device.info()["source"] == str(device.newest.with_name("0003-1.1.0")), "installed again is tried again"
+    assert device.info()["source"] == str(device.newest.with_name("0003-9.1.0")), "installed again is tried again"
 
 
 def test_a_bundle_that_was_ready_once_is_not_on_trial_again(device: Device) -> None:
@@ -203,7 +203,7 @@ def test_a_fallback_is_told_over_mqtt_and_the_selftest_is_of_what_runs(
     heard.publish("mien/pi/front/request/selftest", b"")
     heard.wait_for("selftest", count=2)
     answer = next(answer for answer in decoded(heard.on("selftest")[1:]) if answer)
-    assert answer["result"]["model"] == f"{NAME}@1.0.1"  # type: ignore[index]
+    assert answer["result"]["model"] == f"{NAME}@9.0.1"  # type: ignore[index]
     heard.wait_for("problem")
     assert decoded(heard.on("problem"))[0]["problems"] == [f"model: {reason}"]
     child.send_signal(signal.SIGTERM)
