@@ -34,7 +34,7 @@ def test_a_signed_bundle_passes_and_the_shipped_ones_need_none(tmp_path: Path, k
     assert "verified, signed by a trusted key" in told.export_text()
     verify_bundle(NAME, config=config, console=told)
     install_bundle(folder, config=config, into=tmp_path / "store", console=told)
-    assert (tmp_path / "store" / NAME / "0001-1.0.1" / SIGNATURE_FILE).is_file()
+    assert (tmp_path / "store" / NAME / "0001-9.0.1" / SIGNATURE_FILE).is_file()
 
 
 def test_no_file_that_counts_can_be_changed_under_a_signature(tmp_path: Path, key: tuple[Path, str]) -> None:
