@@ -66,7 +66,8 @@ def export(
     licence: Annotated[str, typer.Option(help="Licence of the weights.")],
     version: Annotated[str, typer.Option(help="Version of the bundle.")],
     calibrate: Annotated[
-        list[str] | None, typer.Option(help="Labelled faces for the ranges; otherwise the run's own.", metavar="DATA")
+        list[str] | None,
+        typer.Option(help="Labelled faces for ranges and temperature; otherwise the run's validation.", metavar="DATA"),
     ] = None,
     target: Annotated[str | None, typer.Option(help="Another head than the run's last.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle; otherwise the folder's.")] = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -11,6 +12,8 @@ from convert.command import QuantizeArguments, run_quantize
 from edge.contract.manifest import DataSetUse, TrainedFrom
 from edge.errors import UsageError
 from training.datasets import DatasetSpec
+from training.holdout import load_training_data
+from training.prepare import Options, encode_dataset
 from training.runs import load_run, model_file
 
 
@@ -36,7 +39,7 @@ def export_run(
         out: the bundle's folder.
         licence: of the weights.
         version: of the bundle.
-        calibrate: data sets for the ranges; the training splits of the run's own data where none is given.
+        calibrate: data sets for ranges and temperature; the run's own validation pictures where none is given.
         target: the head to export; the run's last where None.
         name: of the bundle; the folder's where None.
         notices: lines that must go with the weights.
@@ -54,13 +57,14 @@ def export_run(
         raise UsageError(f"{run}: training is not finished ({record.epochs} of {recipe.train.epochs} epochs)")
     if target is not None and target not in recipe.data.targets:
         raise UsageError(f"--target {target}: {run} has {', '.join(recipe.data.targets)}")
-    *others, _ = recipe.data.targets
+    *others, last = recipe.data.targets
     chosen = next((other for other in others if other == target), None)
     with tempfile.TemporaryDirectory() as folder:
         origin = Path(folder) / "trained_from.json"
         origin.write_bytes(msgspec.json.encode(trained_from(run)))
+        held_out = () if calibrate else (_write_validation(run, Path(folder), votes=(target or last) == "votes"),)
         arguments = QuantizeArguments(
-            model=model_file(run, chosen), calibrate=calibrate or _training_data(record.data), evaluate=evaluate,
+            model=model_file(run, chosen), calibrate=calibrate or held_out, evaluate=evaluate,
             out=out, labels=",".join(recipe.data.classes), crop="square", version=version, licence=licence, name=name,
             notices=notices, notes=recipe.description if notes is None else notes, trained_from=origin, git=None,
             scheme="int8", io=None, scale=None, mean=None,
@@ -79,7 +83,15 @@ def trained_from(run: Path) -> TrainedFrom:
     return TrainedFrom(git=record.git or "unknown", recipe=recipe.name, datasets=(DataSetUse(name=names, count=count),))
 
 
-def _training_data(specs: tuple[str, ...]) -> tuple[str, ...]:
-    """The run's data sets, their training splits where no split was asked for."""
-    asked = [(spec, DatasetSpec.parse(spec)) for spec in specs]
-    return tuple(spec if parsed.splits else f"{spec}{',' if '@' in spec else '@'}split=train" for spec, parsed in asked)
+def _write_validation(run: Path, folder: Path, *, votes: bool) -> str:
+    """Writes the run's validation pictures beside nothing that is kept; returns their data spec.
+
+    On pictures that a network learned from, its confidence is no longer what it is on others: a temperature that is
+    fitted on them is wrong.
+    """
+    recipe, record = load_run(run)
+    validation = load_training_data(record.data, recipe).validation
+    colour: Literal["grey", "bgr"] = "grey" if recipe.input.colour == "grey" else "bgr"
+    file = folder / "validation.npz"
+    file.write_bytes(encode_dataset(validation, Options(size_px=recipe.input.size_px, colour=colour)))
+    return f"{file}@labels=ferplus" if votes else str(file)

@@ -122,7 +122,7 @@ def prepare(specs: Sequence[str], *, options: Options | None = None, cache: Path
         dropped=[(drop.source, drop.reason, drop.count) for drop in dataset.dropped],
     )
     write_file(record, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    write_file(path, _encode(dataset, options))  # the pictures last: where they are, everything is
+    write_file(path, encode_dataset(dataset, options))  # the pictures last: where they are, everything is
     return Prepared(path, report, reused=False)
 
 
@@ -212,7 +212,8 @@ def _counts(dataset: Dataset) -> dict[str, dict[str, int]]:
     }
 
 
-def _encode(dataset: Dataset, options: Options) -> bytes:
+def encode_dataset(dataset: Dataset, options: Options) -> bytes:
+    """The ``.npz`` that `training.datasets.arrays` reads, pixels brought to the size and colour of the options."""
     arrays: dict[str, npt.NDArray[np.generic]] = {
         "images": _pixels(dataset, options),
         "labels": dataset.labels.astype(np.uint8),

@@ -50,6 +50,9 @@ def test_an_exported_run_is_a_bundle_with_its_origin(tmp_path: Path) -> None:
     assert manifest.trained_from.git == (load_run(run)[1].git or "unknown")
     assert manifest.notices == ("mind the notice",)
     assert "told to the card" in (tmp_path / "tiny" / "MODEL_CARD.md").read_text()
+    assert manifest.quantization.calibration is not None
+    assert manifest.quantization.calibration.source == "validation"
+    assert manifest.quantization.calibration.count <= sum(load_run(run)[1].counts["validation"].values())
     assert manifest.trained_from.datasets[0].count == sum(load_run(run)[1].counts["train"].values())
 
 
