@@ -370,7 +370,7 @@ def _layers_section(layers: Sequence[LayerError]) -> str:
         return ""
     rows = "".join(
         f"<tr><td>{html.escape(layer.op)}</td><td title='{html.escape(layer.output, quote=True)}'>"
-        f"{html.escape(layer.output[:48])}</td><td class='bars'>"
+        f"{html.escape(layer.output[:40])}</td><td>"
         f"<div class='bar small' style='width:{3 * min(max(layer.signal_to_noise_db, 0), 60):.0f}px'></div></td>"
         f"<td>{layer.signal_to_noise_db:.1f}</td><td>{layer.low:.3g} .. {layer.high:.3g}</td></tr>"
         for layer in layers
