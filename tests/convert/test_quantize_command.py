@@ -179,15 +179,15 @@ def test_a_model_that_breaks_fails_is_not_written_and_comes_back_by_repair(
 def test_the_runtime_refuses_a_bundle_that_failed(small_bundle: Path) -> None:
     import msgspec
 
-    from edge.assemble import _check_status
+    from edge.bundle_choice import BundleRules, demand_usable
 
     bundle = load_emotion_bundle(small_bundle)
     failed = type(bundle)(
         bundle.path, msgspec.structs.replace(bundle.manifest, status="failed"), bundle.model, None, bundle.golden
     )
     with pytest.raises(BundleError, match="allow_failed"):
-        _check_status(failed, allow_failed=False)
-    _check_status(failed, allow_failed=True)
+        demand_usable(failed, BundleRules())
+    demand_usable(failed, BundleRules(allow_failed=True))
 
 
 @pytest.mark.parametrize(
