@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Final
 from edge.contract.bundle import MANIFEST_FILE, load_bundle
 from edge.contract.golden import Golden, encode_golden
 from edge.contract.manifest import AnyManifest, GoldenSpec, ModelFile, encode_manifest
+from edge.durable import sync_folder, write_synced
 from edge.errors import BundleError, ConversionError, UsageError
 
 MODEL_FILE: Final = "model.tflite"
@@ -102,25 +102,13 @@ def write_bundle(
         for name, data in files.items():
             write_synced(partial / name, data)
         _verify(partial, folder)
-        _sync_folder(partial)
+        sync_folder(partial)
         _swap(partial, folder)
     except OSError as error:
         reason = "no space left for it" if error.errno == errno.ENOSPC else error.strerror or str(error)
         raise ConversionError(f"{folder}: {reason}; nothing was written") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def write_synced(path: Path, data: bytes) -> None:
-    """Writes a new file and waits until it is on the disk.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _verify(partial: Path, folder: Path) -> None:
@@ -142,13 +130,5 @@ def _swap(partial: Path, folder: Path) -> None:
         if retired.exists():
             retired.rename(folder)
         raise
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
     shutil.rmtree(retired, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from rich.console import Console
 
-from convert.bundle import write_synced
+from edge.durable import replace_file
 from edge.errors import ConversionError
 
 
@@ -56,13 +56,8 @@ def write_json(path: Path | None, value: Any) -> None:
     """
     if path is None:
         return
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        write_synced(partial, encode_json(value))
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ConversionError(f"--json: {path}: {_problem(error)}") from None
+    with _named(f"--json: {path}"):
+        replace_file(path, encode_json(value))
 
 
 def write_page(folder: Path, page: bytes) -> None:
@@ -71,18 +66,19 @@ def write_page(folder: Path, page: bytes) -> None:
     Raises:
         ConversionError: it cannot be written.
     """
-    partial = folder / ".report.html.partial"
-    try:
+    with _named(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
-        write_synced(partial, page)
-        partial.replace(folder / "report.html")
+        replace_file(folder / "report.html", page)
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """What cannot be written is told with its name."""
+    try:
+        yield
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ConversionError(f"{folder}: {_problem(error)}") from None
-
-
-def _problem(error: OSError) -> str:
-    return "no space left" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        problem = "no space left" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        raise ConversionError(f"{what}: {problem}") from None
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,6 @@ counts as a failure.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
+
+from edge.durable import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -134,27 +135,11 @@ class Attempts:
         self._entries = dict(newest)
         if self._path is None:
             return
-        partial = self._path.with_suffix(".partial")
         try:
-            with partial.open("wb") as file:
-                file.write(msgspec.json.encode(_File("mien.attempts/1", self._entries)))
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self._path)
-            sync_folder(self._path.parent)
+            replace_file(self._path, msgspec.json.encode(_File("mien.attempts/1", self._entries)))
         except OSError as error:
             if self.writable:
                 log.warning("%s: %s; a crash will not be remembered", self._path, error.strerror or error)
             self.writable = False
         else:
             self.writable = True
-
-
-def sync_folder(folder: Path) -> None:
-    """Waits until a folder's entries are on the disk, where its file system can do that."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(handle)
-    finally:
-        os.close(handle)

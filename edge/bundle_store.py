@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from edge.attempts import sync_folder
 from edge.contract.bundle import MANIFEST_FILE, Bundle, load_bundle, store_dirs
 from edge.contract.manifest import AnyManifest
+from edge.durable import sync_folder
 from edge.errors import BundleError
 from edge.signature import SIGNATURE_FILE
 

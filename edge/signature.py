@@ -18,6 +18,7 @@ import msgspec
 
 from edge.contract.bundle import MANIFEST_FILE, Bundle
 from edge.contract.manifest import AnyManifest, decode_manifest
+from edge.durable import replace_file
 from edge.errors import BundleError, ConfigError, MissingDependencyError, UsageError
 
 SIGNATURE_FILE: Final = "manifest.sig"
@@ -81,7 +82,7 @@ def sign_bundle(bundle: Bundle[AnyManifest], key_file: Path) -> str:
     signed = key.sign(_message(bundle)).signature
     text = msgspec.json.encode(_Signature("mien.signature/1", public, base64.b64encode(signed).decode()))
     try:
-        (bundle.path / SIGNATURE_FILE).write_bytes(text + b"\n")
+        replace_file(bundle.path / SIGNATURE_FILE, text + b"\n")
     except OSError as error:
         raise BundleError(bundle.path / SIGNATURE_FILE, error.strerror or str(error)) from None
     return public

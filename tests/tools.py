@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,3 +38,16 @@ def missing(name: str, install: str) -> NoReturn:
     if name in os.environ.get("MIEN_REQUIRE", "").split(","):
         pytest.fail(message)
     pytest.skip(message)
+
+
+@contextmanager
+def largest_file(size_bytes: int) -> Iterator[None]:
+    """No file can grow beyond so many bytes meanwhile, as on a disk that is nearly full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, previous)

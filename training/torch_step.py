@@ -67,7 +67,7 @@ class TorchStep:
 
 
 def is_supported(model: Any) -> bool:
-    """Whether every layer of a network has its counterpart here, and the network is one chain of such layers."""
+    """Whether a network has one input and every layer its counterpart here."""
     return len(model.inputs) == 1 and all(_operation(layer) is not None for layer in model.layers[1:])
 
 

@@ -19,6 +19,7 @@ import msgspec
 from edge import __version__
 from edge.config import Config, HomeAssistantConfig
 from edge.contract.labels import NONE, UNCERTAIN
+from edge.durable import replace_file
 from edge.publish.payloads import InfoPayload
 from edge.records import EventType
 
@@ -167,6 +168,6 @@ class DiscoveryNote:
                 self._path.unlink(missing_ok=True)
             else:
                 self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                self._path.write_text(f"{topic}\n", encoding="utf-8")
+                replace_file(self._path, f"{topic}\n".encode())
         except OSError as error:
             log.info("homeassistant: %s: %s", self._path, error.strerror)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 keras = pytest.importorskip("keras", reason="pip install 'mien[training]'")
 
 from faces import make_recipe, write_faces  # noqa: E402
+from tools import largest_file  # noqa: E402
 
 from edge.errors import DataError, MienError, TrainingError, UsageError  # noqa: E402
 from training.distill import load_keras_model, load_teachers  # noqa: E402
@@ -126,15 +125,8 @@ def test_a_disk_that_fills_ends_in_one_line_and_keeps_the_last_checkpoint(data: 
     with pytest.raises(KeyboardInterrupt):
         fit(two_heads(), data, out=tmp_path / "run", reporter=StopsAfter(1))
     before = (tmp_path / "run" / CHECKPOINT).read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
-    try:
-        with pytest.raises(MienError, match=r"cannot be written: File too large"):
-            fit(two_heads(), data, out=tmp_path / "run", resume=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, previous)
+    with largest_file(len(before) // 2), pytest.raises(MienError, match=r"cannot be written: File too large"):
+        fit(two_heads(), data, out=tmp_path / "run", resume=True)
     assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before
     assert not list((tmp_path / "run").glob(".*"))
     assert fit(two_heads(), data, out=tmp_path / "run", resume=True).finished
