@@ -207,6 +207,19 @@ def accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def restart_broker(broker: Mosquitto, subscriber: Subscriber, network: Link) -> None:
+    """Kills a broker and starts it again; the link to it is up again once the subscriber is back.
+
+    Until then it is down: what the broker gives to nobody is nobody's fault.
+    """
+    subscriber.expect_reconnect()
+    network.down = True
+    broker.kill()
+    broker.start()
+    subscriber.wait_subscribed()
+    network.down = False
+
+
 def wait_until(
     condition: Callable[[], object], *, what: str | Callable[[], str] = "the condition", timeout_s: float = 30
 ) -> None:

@@ -40,6 +40,13 @@ def missing(name: str, install: str) -> NoReturn:
     pytest.skip(message)
 
 
+def cache_folder() -> Path:
+    """What takes long to make and may be kept between runs: ``$XDG_CACHE_HOME/mien``, or ``~/.cache/mien``."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien"
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
+
+
 @contextmanager
 def largest_file(size_bytes: int) -> Iterator[None]:
     """No file can grow beyond so many bytes meanwhile, as on a disk that is nearly full."""

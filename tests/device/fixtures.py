@@ -13,11 +13,21 @@ from pathlib import Path
 import pytest
 from device.container import Container, make_root
 from device.service import Service
-from tools import ROOT, require_tool
+from tools import ROOT, cache_folder, require_tool
 
 SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
 """Debian's Python of each release; the wheels are made by ours and must fit."""
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+
+
+def require_suite(what: str) -> str:
+    """The Debian whose Python is of our version; skips where there is none, or where we are not root."""
+    if os.geteuid() != 0:
+        pytest.skip(f"{what} needs root")
+    suite = SUITES.get(sys.version_info[:2])
+    if suite is None:
+        pytest.skip(f"no Debian has Python {sys.version_info[0]}.{sys.version_info[1]}")
+    return suite
 
 
 @pytest.fixture(scope="session")
@@ -25,14 +35,8 @@ def device_root() -> Path:
     """The file system; half a minute the first time, kept in the user's cache."""
     require_tool("mmdebstrap", "apt-get install mmdebstrap")
     require_tool("systemd-nspawn", "apt-get install systemd-container")
-    if os.geteuid() != 0:
-        pytest.skip("a container with systemd needs root")
-    suite = SUITES.get(sys.version_info[:2])
-    if suite is None:
-        pytest.skip(f"no Debian has Python {sys.version_info[0]}.{sys.version_info[1]}")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien"
-    cache.mkdir(parents=True, exist_ok=True)
-    root = cache / f"device-{suite}-1"
+    suite = require_suite("a container with systemd")
+    root = cache_folder() / f"device-{suite}-1"
     if subprocess.run(["unshare", "--mount", "true"], check=False).returncode != 0:
         pytest.skip("this machine lets nobody mount; a container with systemd needs that")
     if not root.is_dir():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from device.arm64 import make_arm64_root, register_interpreter, run_arm64
-from device.fixtures import SUITES
-from tools import ROOT, missing, require_tool
+from device.fixtures import require_suite
+from tools import ROOT, cache_folder, missing, require_tool
 
 pytestmark = [pytest.mark.device, pytest.mark.timeout(600)]
 
@@ -34,16 +33,10 @@ def arm64_root() -> Path:
     """The userland; 40 s the first time, kept in the user's cache."""
     require_tool("mmdebstrap", "apt-get install mmdebstrap")
     require_tool("qemu-aarch64-static", "apt-get install qemu-user-static binfmt-support arch-test")
-    if os.geteuid() != 0:
-        pytest.skip("another architecture's userland needs root")
-    suite = SUITES.get(sys.version_info[:2])
-    if suite is None:
-        pytest.skip(f"no Debian has Python {sys.version_info[0]}.{sys.version_info[1]}")
+    suite = require_suite("another architecture's userland")
     if not register_interpreter():
         missing("binfmt_misc", "this kernel hands no arm64 programs to qemu")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien"
-    cache.mkdir(parents=True, exist_ok=True)
-    return make_arm64_root(cache, suite)
+    return make_arm64_root(cache_folder(), suite)
 
 
 @pytest.mark.parametrize("cpu", CPUS)

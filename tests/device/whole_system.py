@@ -22,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from device.fixtures import SUITES
 from device.machine import ARCHITECTURES, Image, Machine, build_image
+from tools import cache_folder
 
 from edge.vitals import machine_name
 
@@ -35,9 +36,7 @@ def make_image(work: Path, *, arch: str) -> Image:
         sys.exit(f"no Debian has Python {sys.version_info[0]}.{sys.version_info[1]}: use 3.11 or 3.13")
     if os.geteuid() != 0:
         sys.exit("making a root file system needs root")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien"
-    cache.mkdir(parents=True, exist_ok=True)
-    return build_image(cache, work, arch=arch, suite=suite)
+    return build_image(cache_folder(), work, arch=arch, suite=suite)
 
 
 def check(result: dict[str, Any]) -> list[str]:

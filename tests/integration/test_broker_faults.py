@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from brokers import Link, Mosquitto, Subscriber, wait_until
+from brokers import Link, Mosquitto, Subscriber, restart_broker, wait_until
 from integration.daemon_process import DaemonProcess, Place, told_places
 from tools import require_tool
 
@@ -80,12 +80,7 @@ def test_a_broker_killed_ten_times_loses_no_event_and_finds_the_state_again_each
         daemon.wait_made(len(daemon.made()) + 1)
         broker.freeze()  # what it has passed on is read before it dies
         subscriber.wait_quiet()
-        subscriber.expect_reconnect()
-        network.down = True  # until the subscriber is back: what the broker gives to nobody is nobody's fault here
-        broker.kill()
-        broker.start()
-        subscriber.wait_subscribed()
-        network.down = False
+        restart_broker(broker, subscriber, network)
     subscriber.wait_for("availability", b"online", count=11)
     wait_told(subscriber, set(daemon.made()))
     daemon.stop()

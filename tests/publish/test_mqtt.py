@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brokers import Link, Mosquitto, Subscriber, free_port, wait_until
+from brokers import Link, Mosquitto, Subscriber, free_port, restart_broker, wait_until
 from publish_samples import event_message, initial_messages, state_message
 from tools import require_tool
 
@@ -284,12 +284,7 @@ def test_a_broker_killed_ten_times_loses_no_event(
         subscriber.wait_quiet()
         for _ in range(20 if round_number % 3 else 60):  # every third time more than the outbox holds
             send(sink, event_message(next(numbers), live_s=0.5))
-        subscriber.expect_reconnect()
-        network.down = True  # until the subscriber is back: what the broker gives to nobody is nobody's fault here
-        broker.kill()
-        broker.start()
-        subscriber.wait_subscribed()
-        network.down = False
+        restart_broker(broker, subscriber, network)
     check_account(sink, subscriber, next(numbers) - 1)
     assert sink.counts()["dropped"] > 0
     assert sink.counts()["reconnects"] == 10
