@@ -82,6 +82,7 @@ class Daemon:
         self._file = file
         self._max_frames = max_frames
         self._stopping = threading.Event()
+        self._interrupted: str | None = None
         self._failure: BaseException | None = None
         self._slot: LatestSlot[Frame] = LatestSlot()
         self._camera_news: deque[tuple[CameraState, str]] = deque()
@@ -104,16 +105,31 @@ class Daemon:
         self._failure = self._failure or error
         self._stopping.set()
 
-    def stop(self) -> None:
-        """Asks `run` to end; from any thread."""
-        self._stopping.set()
+    def interrupt(self, name: str) -> None:
+        """Asks `run` to end, because of a signal; safe in its handler.
+
+        It is only noted here: the main thread may be inside the log's or the event's lock, and is the one that looks.
+        """
+        self._interrupted = name
+
+    def _is_ending(self) -> bool:
+        return self._interrupted is not None or self._stopping.is_set()
+
+    def _wait_ending(self) -> bool:
+        """Waits a tick; whether `run` is to end."""
+        if self._interrupted is None:
+            self._stopping.wait(TICK_S)
+        if self._interrupted is not None and not self._stopping.is_set():
+            log.info("%s: stopping", self._interrupted)
+            self._stopping.set()
+        return self._stopping.is_set()
 
     def reload(self) -> None:
         """Asks `run` to read the configuration again; see `edge.reload`. Safe in a signal handler."""
         self._live.ask()
 
     def run(self) -> int:
-        """Runs until `stop`, SIGTERM, SIGINT, the end of a file, or a failure.
+        """Runs until `interrupt` (SIGTERM, SIGINT), the end of a file, or a failure.
 
         Returns:
             The exit code.
@@ -132,7 +148,7 @@ class Daemon:
             file=file,
             metrics=self._metrics,
             attempts=self._attempts,
-            cancelled=self._stopping.is_set,
+            cancelled=self._is_ending,
         )
         self._trials = [trial_key(bundle.path) for bundle in assembly.bundles if bundle.source != SHIPPED]
         self._models = _describe_models(assembly)
@@ -251,7 +267,7 @@ class Daemon:
         """The main thread's loop: camera, requests, watchdog, readiness, status."""
         seen: tuple[int, int, int] = (0, 0, 0)
         ready, ticks = False, 0
-        while not self._stopping.wait(TICK_S) and inference.is_alive():
+        while not self._wait_ending() and inference.is_alive():
             if grabber.check(time.monotonic_ns()):
                 self._start_capture(grabber)
             is_waiting = grabber.state is CameraState.LOST
@@ -370,12 +386,11 @@ def run_daemon(config: Config, *, file: str, max_frames: int | None, reread: Cal
     logging.basicConfig(level=config.log.level.upper(), format="%(levelname)s %(name)s: %(message)s", force=True)
     daemon = Daemon(config, file=file, max_frames=max_frames, reread=reread)
 
-    def stop(number: int, _: FrameType | None) -> None:
-        log.info("%s: stopping", signal.Signals(number).name)
-        daemon.stop()
+    def interrupt(number: int, _: FrameType | None) -> None:
+        daemon.interrupt(signal.Signals(number).name)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+        signal.signal(number, interrupt)
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     threading.excepthook = lambda raised: daemon.fail(raised.exc_value or RuntimeError(f"{raised.thread} failed"))
     code = daemon.run()

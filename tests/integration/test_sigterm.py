@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,23 @@ Start = Callable[..., subprocess.Popen[str]]
 pytestmark = pytest.mark.timeout(600)
 
 MOMENTS = 20
+TERMINATES_ITSELF = """
+import io, os, signal, sys
+
+class Wire(io.RawIOBase):
+    def writable(self):
+        return True
+
+    def write(self, data):
+        if b"ready after" in bytes(data):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return os.write(2, data)
+
+sys.stderr = io.TextIOWrapper(io.BufferedWriter(Wire()), line_buffering=True)
+sys.argv = ["mien", "run", "--config", sys.argv[1]]
+from edge.cli import main
+main()
+"""
 PATIENCE_S = 10
 """Three seconds are promised; a machine that runs other tests meanwhile gets more."""
 
@@ -78,6 +96,17 @@ def test_at_twenty_random_moments_of_start_and_flight(
     print(f"ready after {ready_after_s:.1f} s; {connected} of {MOMENTS} connected; longest end {max(taken):.2f} s")
     assert max(taken) < PATIENCE_S
     assert 0 < connected < MOMENTS, "the moments missed a part of the start"
+
+
+def test_a_sigterm_in_the_middle_of_a_log_line_is_heeded(clip: Path, tmp_path: Path) -> None:
+    """The main thread is inside the write of a line then: whoever logs in the signal's handler fails there."""
+    file = tmp_path / "mien.toml"
+    file.write_text(toml_for(clip, port=free_port()))
+    command = [sys.executable, "-c", TERMINATES_ITSELF, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "SIGTERM: stopping" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("share", [0.7, 0.9, 1.2])
