@@ -129,10 +129,15 @@ class Subscriber:
 
 
 class Link:
-    """A network between a client and a broker that can be cut, at any byte."""
+    """A network between a client and a broker that can be cut, at any byte.
+
+    Attributes:
+        down: new connections are refused.
+        mute: what the broker says does not arrive.
+    """
 
     def __init__(self, target_port: int) -> None:
-        self.down = False
+        self.down = self.mute = False
         self._target_port = target_port
         self._budget: int | None = None
         self._sockets: list[socket.socket] = []
@@ -187,7 +192,8 @@ class Link:
                         data = data[: self._budget]
                     elif towards_broker and self._budget is not None:
                         self._budget -= len(data)
-                target.sendall(data)
+                if towards_broker or not self.mute:
+                    target.sendall(data)
                 if cut:
                     break
         self._close()

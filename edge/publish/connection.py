@@ -8,6 +8,7 @@ acknowledgement is.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -38,6 +39,8 @@ Trouble = Literal["unreachable", "tls", "no_answer", "closed", "version", "refus
 
 CONNECT_TIMEOUT_S: Final = 5.0
 """For TCP, again for each step of the TLS handshake, again for CONNACK."""
+GOODBYE_TIMEOUT_S: Final = 0.2
+"""For the broker to hang up after our DISCONNECT."""
 _IMPATIENCE_S: Final = 0.1
 PACKET_MAX_BYTES: Final = 16_384
 """Of what the broker may send to us. MQTT 5 tells the broker so; with 3.1.1 a longer packet ends the connection."""
@@ -191,7 +194,7 @@ class Connection:
                 _, mid = self._client.subscribe(topic_filter, qos=1)
                 self._subscribing[mid] = topic_filter
         except ConnectError:
-            self.close()
+            self.close(goodbye=True)  # a broker that has read our CONNECT by now keeps the will to itself
             raise
 
     @property
@@ -244,12 +247,26 @@ class Connection:
         Args:
             goodbye: with DISCONNECT, so that the broker forgets the will.
         """
-        if goodbye and self.closed is None:
-            self._client.disconnect()
-        self.closed = self.closed or "closed"
         sock = self._client.socket()
-        if sock is not None:
+        if goodbye and self.closed is None and sock is not None:
+            self._say_goodbye(sock.fileno())
+        self.closed = self.closed or "closed"
+        if (sock := self._client.socket()) is not None:
             sock.close()
+
+    def _say_goodbye(self, descriptor: int) -> None:
+        """DISCONNECT, then waits for the broker to hang up.
+
+        Paho closes its socket at once, and a socket that is closed before everything was read resets the connection:
+        the broker may never read the DISCONNECT then. A second descriptor keeps the connection open.
+        """
+        with socket.socket(fileno=os.dup(descriptor)) as wire, contextlib.suppress(OSError):
+            self._client.disconnect()
+            wire.shutdown(socket.SHUT_WR)
+            wire.settimeout(GOODBYE_TIMEOUT_S)
+            deadline = time.monotonic() + GOODBYE_TIMEOUT_S
+            while wire.recv(PACKET_MAX_BYTES) and time.monotonic() < deadline:
+                pass
 
     def _make_client(self) -> paho.Client:
         options: dict[str, Any] = {} if self._version == "5" else {"clean_session": True}

@@ -22,6 +22,7 @@ from tools import require_tool
 from edge.config import JsonlConfig, MqttConfig
 from edge.errors import ConfigError
 from edge.publish.base import make_message
+from edge.publish.connection import Connection, Identity, Wake
 from edge.publish.jsonl import JsonlSink
 from edge.publish.mqtt import Backoff, MqttSink
 
@@ -195,6 +196,39 @@ def test_events_sent_just_before_a_stop_wait_for_the_first_connection(
     send(sink, event_message(1))
     sink.stop(timeout_s=10)
     assert seqs(subscriber.wait_for("event")) == [1]
+
+
+def test_a_stop_before_the_brokers_answer_has_arrived_leaves_no_will(
+    mosquitto: Brokers, subscribe: Subscribe, start_sink: Start, link: Callable[[int], Link]
+) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port)
+    network = link(broker.port)
+    network.mute = True
+    sink = start_sink(network.port)
+    wait_until(lambda: "as mien-pi-front" in broker.log, what="the broker's having read CONNECT")
+    sink.stop(timeout_s=10)
+    wait_until(lambda: "Client mien-pi-front" in broker.log, what="the broker's having noticed the end")
+    subscriber.wait_quiet()
+    assert subscriber.on("availability") == []
+
+
+def test_a_goodbye_is_heard_though_not_everything_was_read(mosquitto: Brokers, subscribe: Subscribe) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port)
+    identity = Identity("reader", will_topic="mien/pi/front/availability", subscriptions=("flood",))
+    connection = Connection(MqttConfig(host="127.0.0.1", port=broker.port), identity=identity, version="5")
+    wake = Wake()
+    connection.open(wake=wake)
+    connection.poll(wake=wake, timeout_s=1)  # the subscription is on its way
+    for _ in range(100):
+        subscriber.publish("flood", b"x" * 1000)
+    subscriber.wait_quiet()
+    connection.close(goodbye=True)
+    wait_until(lambda: "Client reader" in broker.log, what="the broker's having noticed the end")
+    subscriber.wait_quiet()
+    assert subscriber.on("availability") == []
+    assert "Client reader disconnected." in broker.log
 
 
 CHILD = """
