@@ -8,7 +8,6 @@ counts as a failure.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from edge.durable import replace_file
+from edge.durable import replace_file, state_directory
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +75,7 @@ class Attempts:
     @classmethod
     def of_service(cls) -> Attempts:
         """Those of the service that runs here: in ``$STATE_DIRECTORY``, which systemd sets; else in memory."""
-        folder = os.environ.get("STATE_DIRECTORY")
-        return cls(Path(folder.split(":")[0]) if folder else None)
+        return cls(state_directory())
 
     @property
     def is_kept(self) -> bool:

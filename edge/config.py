@@ -211,6 +211,10 @@ class MqttConfig(Section, frozen=True):
         float, Meta(ge=0.05, le=1, description="SIGKILL or a power cut takes at most so many seconds of events")
     ] = 1
 
+    def base_topic(self, device: str, camera: str) -> str:
+        """What every topic of a camera begins with, but Home Assistant's."""
+        return f"{self.prefix}/{device}/{camera}"
+
 
 class HomeAssistantConfig(Section, frozen=True):
     """Entities that appear in Home Assistant by themselves, over its MQTT integration."""

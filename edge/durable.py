@@ -1,4 +1,4 @@
-"""Writing so that a reader, or the next start after a power cut, finds the old file or the whole new one."""
+"""What outlives a restart: where it is kept, and writing so that a reader finds the old file or the whole new one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import contextlib
 import errno
 import os
 from pathlib import Path
+
+
+def state_directory() -> Path | None:
+    """Where a service keeps what outlives a restart: as systemd gives it (``StateDirectory=``); None elsewhere."""
+    folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(folder) if folder else None
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -7,6 +7,9 @@ import subprocess
 
 from brokers import Subscriber, wait_until
 
+STOP_PATIENCE_S = 10
+"""From SIGTERM to the end. Three seconds are promised; a machine that runs other tests meanwhile gets more."""
+
 
 def toml_for(source: object, *, port: int, extra: str = "", loop: bool = True) -> str:
     options = "options = { loop = true }" if loop else ""

@@ -83,7 +83,7 @@ def _connect(mqtt: MqttConfig, subject: Subject) -> tuple[Connection, Wake]:
         ConnectError: none of them gets in.
     """
     config, wake = subject.config, Wake()
-    base = f"{mqtt.prefix}/{config.device_name}/{config.camera.name}"
+    base = mqtt.base_topic(config.device_name, config.camera.name)
     more = [config.homeassistant.status_topic] if config.homeassistant.enabled else []
     more += [f"{base}/request/+"] if mqtt.requests else []
     identity = Identity(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.doctor.findings import Finding, Subject
+from edge.durable import state_directory
 from edge.infer.litert import import_runtime
 from edge.publish.clock import is_clock_synced
 
@@ -106,9 +107,7 @@ def check_service(subject: Subject) -> list[Finding]:
 def _outbox_folder(subject: Subject) -> Path | None:
     if subject.config.mqtt.outbox_dir:
         return Path(subject.config.mqtt.outbox_dir)
-    if os.environ.get("STATE_DIRECTORY"):
-        return Path(os.environ["STATE_DIRECTORY"].partition(":")[0])
-    return STATE_DIR / subject.instance if subject.instance else None
+    return state_directory() or (STATE_DIR / subject.instance if subject.instance else None)
 
 
 def _unit_properties(unit: str) -> Mapping[str, str]:

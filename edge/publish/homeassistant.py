@@ -48,7 +48,7 @@ class Discovery:
     @classmethod
     def of(cls, config: Config) -> Discovery:
         """The discovery that a configuration describes, whether or not it is enabled."""
-        base = f"{config.mqtt.prefix}/{config.device_name}/{config.camera.name}"
+        base = config.mqtt.base_topic(config.device_name, config.camera.name)
         return cls(config.homeassistant, base, f"Mien {config.device_name} {config.camera.name}")
 
     @property

@@ -13,7 +13,6 @@ A retained topic never overtakes a live event that was sent before it; both may 
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from edge.config import Config, MqttConfig
+from edge.durable import state_directory
 from edge.publish.base import Kind, Message, RequestHandler
 from edge.publish.connection import (
     CONNECT_TIMEOUT_S,
@@ -130,7 +130,7 @@ class MqttSink:
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._config = config
-        self._base = f"{config.prefix}/{device}/{camera}"
+        self._base = config.base_topic(device, camera)
         self._availability = f"{self._base}/availability"
         self._discovery, self._note = discovery, note or DiscoveryNote(None)
         self._withdrawn_topic: str | None = None
@@ -544,9 +544,8 @@ def make_sink(config: Config, *, file: str = "configuration") -> MqttSink:
 
 
 def _state_folder(config: MqttConfig) -> Path | None:
-    """Where to keep what outlives a restart: as configured, or as systemd gives it (``StateDirectory=``)."""
-    folder = config.outbox_dir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    return Path(folder) if folder else None
+    """Where to keep what outlives a restart."""
+    return Path(config.outbox_dir) if config.outbox_dir else state_directory()
 
 
 def _make_outbox(config: MqttConfig, folder: Path | None, *, camera: str) -> Outbox:

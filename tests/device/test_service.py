@@ -5,6 +5,7 @@ import time
 
 import pytest
 from brokers import wait_until
+from daemons import STOP_PATIENCE_S
 from device.service import SYNTHETIC, Service
 
 STILLS = "options = { loop = true }\n[track]\nconfirm_ms = 0\n"
@@ -41,14 +42,14 @@ def test_a_missing_broker_keeps_nobody_waiting(service: Service) -> None:
     assert service.show("ActiveState") == "active"
 
 
-def test_sigterm_says_stopped_and_ends_within_three_seconds(service: Service) -> None:
+def test_sigterm_says_stopped_and_ends(service: Service) -> None:
     service.configure()
     service.listen()
     service.start()
     service.wait_heard("availability", "online")
     began = time.monotonic()
     service.stop()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < STOP_PATIENCE_S
     service.wait_heard("availability", "stopped")
     assert service.show("Result") == "success"
     assert service.show("ExecMainStatus") == "0"
