@@ -198,6 +198,14 @@ def average_precision(detected: Detected, *, weights: Ints | None = None) -> flo
     return float((times * detected.hits * best_from_here).sum() / total)
 
 
+def precision_recall(detected: Detected) -> tuple[Reals, Reals]:
+    """Recall and interpolated precision (n,) after each box that counts, best first."""
+    right = np.cumsum(detected.hits)
+    precision = right / np.arange(1, len(right) + 1)
+    best_from_here: Reals = np.maximum.accumulate(precision[::-1])[::-1]
+    return right / max(int(detected.totals.sum()), 1), best_from_here
+
+
 def resampled_drops(first: Detected, second: Detected, *, resamples: int, seed: int) -> Reals:
     """How far the second detector's average precision lies below the first's, when the pictures are drawn anew.
 

@@ -33,21 +33,13 @@ from convert.inspect import Inspection, count_ops, inspect_model, int8_macs_shar
 from convert.latency import measure_latency
 from convert.layers import LayerError, measure_layers
 from convert.load import FloatModel, load_model
-from convert.output import Progress, write_json, write_page
+from convert.output import PAGE_FILE, Progress, page_folder, write_json, write_page
 from convert.produce import Candidate, Request, check_request, draw, judge_model, judge_quantized, write_candidate
 from convert.qat import fine_tune
 from convert.quantize import check_io
 from convert.repair import RepairStep, repair
-from convert.report import (
-    EXIT_CODES,
-    SCHEMA,
-    FormFacts,
-    Report,
-    encode_report,
-    make_card,
-    make_html,
-    summary_rows,
-)
+from convert.report import EXIT_CODES, SCHEMA, FormFacts, Report, encode_report, figures, make_card
+from convert.report_page import make_html
 from convert.verify import Comparison, Limits, QuantizedModel, Run, compare, make_evaluation_set
 from edge.contract.bundle import Bundle, find_bundle, load_bundle, load_detect_bundle, load_emotion_bundle
 from edge.contract.manifest import DetectManifest, EmotionManifest
@@ -128,12 +120,12 @@ def run_quantize(arguments: QuantizeArguments) -> int:
             edgetpu_model=compiled,
             force=arguments.force,
         )
-        folder = arguments.out.with_name(f"{arguments.out.name}.report")
+        folder = page_folder(arguments.out)
         write_page(folder, _page(report, run))
         write_json(arguments.json, report)
     _print_summary(report)
     where = f"bundle {arguments.out}" if written else "no bundle was written (--force writes it marked as failed)"
-    print(f"{where}; report {folder / 'report.html'}")
+    print(f"{where}; report {folder / PAGE_FILE}")
     _print_verdict(report.comparison)
     return EXIT_CODES[report.comparison.status]
 
@@ -173,7 +165,7 @@ def run_verify(arguments: VerifyArguments) -> int:
 
 
 def _verify_detector(bundle: Bundle[DetectManifest], arguments: VerifyArguments) -> int:
-    given = {"--scale": arguments.scale, "--mean": arguments.mean, "--report": arguments.report}
+    given = {"--scale": arguments.scale, "--mean": arguments.mean}
     for flag, value in given.items():
         if value is not None:
             raise UsageError(f"{flag}: {bundle.manifest.name} is a face detector; {flag} is for emotion models")
@@ -181,7 +173,7 @@ def _verify_detector(bundle: Bundle[DetectManifest], arguments: VerifyArguments)
         bundle,
         VerifyDetectorArguments(
             reference=arguments.reference, data=arguments.data, max_drop=arguments.max_drop, notes=arguments.notes,
-            record=arguments.record, json=arguments.json,
+            record=arguments.record, report=arguments.report, json=arguments.json,
         ),
     )  # fmt: skip
 
@@ -351,7 +343,7 @@ def _page(report: Report, run: Run) -> bytes:
 
 def _print_summary(report: Report) -> None:
     table = Table("", "float32", report.manifest.quantization.scheme, box=None, pad_edge=False)
-    for row in summary_rows(report.comparison):
+    for row in figures(report.comparison):
         table.add_row(*row)
     large, small = report.forms
     table.add_row("bytes", f"{large.bytes:,}", f"{small.bytes:,} ({small.bytes / large.bytes:.2f} x)")

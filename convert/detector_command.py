@@ -10,6 +10,7 @@ from rich.table import Table
 
 from convert.boxes import BoxSet, read_boxes
 from convert.bundle import CARD_FILE, REPORT_FILE, check_free, write_bundle
+from convert.detector_page import make_detector_html
 from convert.detector_report import (
     DetectorReport,
     encode_detector_report,
@@ -17,8 +18,8 @@ from convert.detector_report import (
     make_detector_card,
     make_detector_report,
 )
-from convert.detector_verify import compare_detectors
-from convert.output import Progress, write_json
+from convert.detector_verify import DetectorRun, compare_detectors
+from convert.output import PAGE_FILE, Progress, page_folder, write_json, write_page
 from convert.report import EXIT_CODES
 from edge.contract.bundle import Bundle
 from edge.contract.manifest import DetectManifest
@@ -49,6 +50,7 @@ class VerifyDetectorArguments:
     max_drop: float
     notes: str
     record: bool
+    report: Path | None
     json: Path | None
 
 
@@ -76,14 +78,16 @@ def run_detector(arguments: DetectorArguments) -> int:
         for folder, size_wh in zip(folders, sizes_wh, strict=True):
             progress(f"quantizing and comparing {folder.name}")
             bundle = make_detector_bundle(folder.name, detector, size_wh=size_wh)
-            report = _judge(bundle, arguments.onnx, data, max_drop=arguments.max_drop, notes=arguments.notes)
+            report, run = _judge(bundle, arguments.onnx, data, max_drop=arguments.max_drop, notes=arguments.notes)
+            write_page(page_folder(folder), make_detector_html(report, run))
             if report.manifest.status != "failed" or arguments.force:
                 write_judged(folder, bundle, report, force=arguments.force)
             reports.append(report)
         write_json(arguments.json, reports)
     for folder, report in zip(folders, reports, strict=True):
         written = (folder / REPORT_FILE).is_file()
-        _print(report, where=f"bundle {folder}" if written else "no bundle was written (--force writes it)")
+        where = f"bundle {folder}" if written else "no bundle was written (--force writes it)"
+        _print(report, where=f"{where}; report {page_folder(folder) / PAGE_FILE}")
     codes = {EXIT_CODES[report.comparison.status] for report in reports}
     return next(EXIT_CODES[status] for status in ("failed", "undecided", "passed") if EXIT_CODES[status] in codes)
 
@@ -108,11 +112,15 @@ def run_verify_detector(bundle: Bundle[DetectManifest], arguments: VerifyDetecto
         progress("reading labelled pictures")
         data = read_boxes(Path(arguments.data[0]))
         progress(f"comparing on {len(data.pictures):,} pictures of {data.name}")
-        report = _judge(bundle, arguments.reference, data, max_drop=arguments.max_drop, notes=arguments.notes)
+        report, run = _judge(bundle, arguments.reference, data, max_drop=arguments.max_drop, notes=arguments.notes)
+        if arguments.report is not None:
+            write_page(arguments.report, make_detector_html(report, run))
         if arguments.record:
             write_judged(bundle.path, bundle, report, force=True)
         write_json(arguments.json, report)
-    _print(report, where=f"recorded in {bundle.path}" if arguments.record else "")
+    written = [f"recorded in {bundle.path}"] if arguments.record else []
+    written += [f"report {arguments.report / PAGE_FILE}"] if arguments.report else []
+    _print(report, where="; ".join(written))
     return EXIT_CODES[report.comparison.status]
 
 
@@ -141,11 +149,13 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _judge(bundle: Bundle[DetectManifest], onnx: Path, data: BoxSet, *, max_drop: float, notes: str) -> DetectorReport:
+def _judge(
+    bundle: Bundle[DetectManifest], onnx: Path, data: BoxSet, *, max_drop: float, notes: str
+) -> tuple[DetectorReport, DetectorRun]:
     if not onnx.is_file():
         raise ModelFileError(onnx, "no such file; YuNet's ONNX file is needed")
-    comparison = compare_detectors(bundle, onnx, data, max_drop=max_drop)
-    return make_detector_report(bundle.manifest, comparison, reference=onnx.name, notes=notes)
+    run = compare_detectors(bundle, onnx, data, max_drop=max_drop)
+    return make_detector_report(bundle.manifest, run.comparison, reference=onnx.name, notes=notes), run
 
 
 def _print(report: DetectorReport, *, where: str) -> None:

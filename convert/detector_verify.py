@@ -106,9 +106,24 @@ class DetectorComparison:
     total_nodes: int
 
 
-def compare_detectors(
-    bundle: Bundle[DetectManifest], onnx: Path, data: BoxSet, *, max_drop: float
-) -> DetectorComparison:
+@dataclass(frozen=True, slots=True)
+class DetectorRun:
+    """A comparison and what it was made of.
+
+    Attributes:
+        data: the pictures.
+        large: per picture what the float network found.
+        small: what the bundle found.
+        comparison: the verdict.
+    """
+
+    data: BoxSet
+    large: list[Faces]
+    small: list[Faces]
+    comparison: DetectorComparison
+
+
+def compare_detectors(bundle: Bundle[DetectManifest], onnx: Path, data: BoxSet, *, max_drop: float) -> DetectorRun:
     """Runs both on the same pictures and decides.
 
     Args:
@@ -127,7 +142,7 @@ def compare_detectors(
     with quiet_native_log():
         reference = OpenCvYuNetDetector(onnx, size_wh=size_wh, score=SCORE_FLOOR, max_faces=FACES_LIMIT)
     large = _find(reference, data)
-    return decide_detectors(large, small, data, max_drop=max_drop, nodes=nodes)
+    return DetectorRun(data, large, small, decide_detectors(large, small, data, max_drop=max_drop, nodes=nodes))
 
 
 def decide_detectors(

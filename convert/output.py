@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -15,6 +15,8 @@ from rich.console import Console
 
 from edge.durable import replace_file
 from edge.errors import ConversionError
+
+PAGE_FILE: Final = "report.html"
 
 
 class Progress:
@@ -60,6 +62,11 @@ def write_json(path: Path | None, value: Any) -> None:
         replace_file(path, encode_json(value))
 
 
+def page_folder(bundle: Path) -> Path:
+    """Where a bundle's ``report.html`` goes: beside it, for it shows pictures and must not travel with the bundle."""
+    return bundle.with_name(f"{bundle.name}.report")
+
+
 def write_page(folder: Path, page: bytes) -> None:
     """Writes ``report.html`` into a folder, whole or not at all.
 
@@ -68,7 +75,7 @@ def write_page(folder: Path, page: bytes) -> None:
     """
     with _named(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / "report.html", page)
+        replace_file(folder / PAGE_FILE, page)
 
 
 @contextmanager

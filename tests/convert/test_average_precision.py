@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import json
 import shutil
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from workshop import Outcome
 
-from convert.boxes import LabelledPicture, average_precision, match_all, read_boxes, resampled_drops
+from convert.boxes import LabelledPicture, average_precision, match_all, precision_recall, read_boxes, resampled_drops
 from convert.detector_verify import SizeVerdict, decide_detectors, judge_drop
 from edge.contract.bundle import find_bundle, load_detect_bundle
 from edge.errors import DataError
@@ -130,6 +131,15 @@ def test_weights_are_as_good_as_repeating_the_picture() -> None:
     assert weighted == pytest.approx(average_precision(repeated), abs=0.02)
 
 
+def test_the_curve_encloses_the_average_precision() -> None:
+    true = [truth((0, 0, 20, 20), (50, 50, 20, 20)), truth((0, 0, 20, 20))]
+    boxes = [found((0.9, 0, 0, 20, 20), (0.5, 50, 50, 20, 20), (0.7, 100, 100, 20, 20)), found((0.6, 0, 0, 20, 20))]
+    detected = match_all(true, boxes, min_px=10)
+    recall, precision = precision_recall(detected)
+    area = float((np.diff(recall, prepend=0) * precision).sum())
+    assert area == pytest.approx(average_precision(detected))
+
+
 def test_the_bootstrap_repeats_itself_and_sees_no_difference_where_there_is_none() -> None:
     true, faces = random_set(1)
     same = match_all(true, faces, min_px=10)
@@ -224,9 +234,12 @@ def test_verify_compares_a_detector_and_records_it_without_touching_the_model(
     before = {name: (bundle / name).read_bytes() for name in ("model.tflite", "golden.npz", "manifest.json")}
     data = write_faces(tmp_path / "faces")
     arguments = ("verify", bundle, "--reference", onnx, "--data", data, "--max-drop", "5")
-    said = mien_convert(*arguments)
+    said = mien_convert(*arguments, "--report", tmp_path / "page")
     assert said.code == 0, said.err
     assert said.out.splitlines()[-1].startswith("passed: average precision ")
+    page = (tmp_path / "page" / "report.html").read_text()
+    assert said.out.splitlines()[-1].partition(": ")[2] in html.unescape(page)
+    assert "polyline" in page
     assert (bundle / "manifest.json").read_bytes() == before["manifest.json"]
     said = mien_convert(*arguments, "--record", "--notes", "pictures made for a test", "--json", tmp_path / "v.json")
     assert said.code == 0, said.err
@@ -255,6 +268,7 @@ def test_detector_quantizes_compares_and_bundles(onnx: Path, mien_convert: Run, 
     bundle = load_detect_bundle(tmp_path / "out" / "yunet-320x256")
     assert bundle.manifest.status == "passed"
     assert bundle.manifest.metrics
+    assert "PASSED" in (tmp_path / "out" / "yunet-320x256.report" / "report.html").read_text()
     refused = mien_convert(*arguments, *out)
     assert refused.code == 2
     assert "--force" in refused.err
@@ -262,6 +276,7 @@ def test_detector_quantizes_compares_and_bundles(onnx: Path, mien_convert: Run, 
     failed = mien_convert(*arguments, "--out", tmp_path / "other", "--size", "320x256", "--max-drop", "-90")
     assert failed.code == 3
     assert not (tmp_path / "other" / "yunet-320x256").exists()
+    assert "FAILED" in (tmp_path / "other" / "yunet-320x256.report" / "report.html").read_text()
     other = tmp_path / "letters" / "yunet-64x64"
     other.mkdir(parents=True)
     (other / "diary.txt").write_text("mine")
