@@ -37,6 +37,9 @@ DataSpecs = Annotated[
     typer.Option("--data", "-d", help="A data set; may be given again.", metavar="[FORMAT:]PATH[@KEY=VALUE,…]"),
 ]
 RunFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", "-w", help="Begin with these instead of random ones: a Keras file or run.")
+]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Another number of epochs than the recipe's.")]
 
 
@@ -114,9 +117,10 @@ def fit(
     data: DataSpecs = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,
     epochs: Epochs = None,
+    weights: Weights = None,
 ) -> None:
     """Train a recipe; a run folder as RECIPE trains that run again, on its own data."""
-    _fit(recipe, out_folder, data, resume=resume, epochs=epochs, teachers=())
+    _fit(recipe, out_folder, data, resume=resume, epochs=epochs, teachers=(), weights=weights)
 
 
 @app.command()
@@ -129,9 +133,10 @@ def distill(
     data: DataSpecs = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,
     epochs: Epochs = None,
+    weights: Weights = None,
 ) -> None:
     """Train a recipe with a [distill] table on what its teachers say."""
-    _fit(recipe, out_folder, data, resume=resume, epochs=epochs, teachers=tuple(teacher))
+    _fit(recipe, out_folder, data, resume=resume, epochs=epochs, teachers=tuple(teacher), weights=weights)
 
 
 @app.command()
@@ -188,6 +193,7 @@ def _fit(
     resume: bool,
     epochs: int | None,
     teachers: tuple[Path, ...],
+    weights: Path | None,
 ) -> None:
     from training.holdout import load_training_data
     from training.progress import ConsoleReporter
@@ -212,7 +218,9 @@ def _fit(
 
         loaded = load_teachers(teachers, chosen)
     with ConsoleReporter(err, epochs=chosen.train.epochs) as reporter:
-        record = train(chosen, training_data, out=out_folder, resume=resume, teachers=loaded, reporter=reporter)
+        record = train(
+            chosen, training_data, out=out_folder, resume=resume, teachers=loaded, weights=weights, reporter=reporter
+        )
     assert record.best is not None
     out.print(
         f"{model_file(out_folder)}: {100 * record.best.accuracy:.2f} % of the validation pictures "

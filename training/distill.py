@@ -6,30 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from edge.contract.scores import softmax
-from edge.errors import ConfigError, DataError
+from edge.errors import ConfigError
 from training.fit import Teachers, predict_logits
-from training.recipe import Recipe, Target
-from training.runs import hash_file, model_file
+from training.kept_models import load_keras_model, target_files
+from training.recipe import Recipe
+from training.runs import hash_file
 from training.targets import Floats
-
-
-def load_keras_model(path: Path) -> Any:
-    """The network of a run folder or of a Keras file.
-
-    Raises:
-        DataError: when there is none.
-    """
-    file = model_file(path) if path.is_dir() else path
-    if not file.is_file():
-        raise DataError(file, "no Keras file")
-    try:
-        return keras.models.load_model(file, compile=False)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        raise DataError(file, f"no Keras model that can be loaded: {' '.join(str(error).split())[:200]}") from error
 
 
 def load_teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers:
@@ -50,7 +35,7 @@ def load_teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers:
         raise ConfigError(recipe.name, "distill", "the recipe has no [distill] table")
     if not paths:
         raise ConfigError(recipe.name, "distill", "no teacher given")
-    files = [[_teacher_file(path, target) for target in recipe.data.targets] for path in paths]
+    files = [target_files(path, recipe) for path in paths]
     models = {file: _load_fitting(file, recipe) for heads in files for file in heads}
     temperature = recipe.distill.temperature
 
@@ -63,13 +48,6 @@ def load_teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers:
         return taught.astype(np.float32)
 
     return Teachers(teach=teach, sha256={f"{i}:{file.name}": hash_file(file) for i, file in enumerate(models)})
-
-
-def _teacher_file(path: Path, target: Target) -> Path:
-    if not path.is_dir():
-        return path
-    own = model_file(path, target)
-    return own if own.is_file() else model_file(path)
 
 
 def _load_fitting(file: Path, recipe: Recipe) -> Any:

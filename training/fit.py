@@ -41,6 +41,7 @@ from training.runs import (
 )
 from training.state import AveragedWeights, load_checkpoint, save_checkpoint
 from training.targets import NOT_JUDGED, Arrays, Floats, class_offsets, make_arrays, prepare_targets
+from training.warm_start import begin_with
 
 
 class Reporter(Protocol):
@@ -83,6 +84,7 @@ def fit(
     out: Path,
     resume: bool = False,
     teachers: Teachers | None = None,
+    weights: Path | None = None,
     reporter: Reporter | None = None,
 ) -> RunRecord:
     """Trains a recipe and writes its run folder; the best validation accuracy decides which weights are kept.
@@ -94,6 +96,7 @@ def fit(
         resume: go on from the folder's checkpoint; the same recipe and data are required, and what follows is
             what would have followed without the stop.
         teachers: where the recipe distils.
+        weights: a Keras file or run folder to begin with instead of random weights; see `training.warm_start`.
         reporter: who is told.
 
     Raises:
@@ -101,7 +104,7 @@ def fit(
         DataError: for data that this recipe cannot be trained on.
         TrainingError: for a loss that is not finite, or a disk that fills; the last good checkpoint is kept.
     """
-    _open_folder(out, recipe, resume=resume)
+    began_with = _open_folder(out, recipe, resume=resume)
     keras.utils.set_random_seed(recipe.train.seed)
     keras.config.set_dtype_policy(recipe.train.precision)
     try:
@@ -115,13 +118,23 @@ def fit(
             training = extract(training, recipe, cache=out.parent / "features")
             validation = extract(validation, recipe, cache=out.parent / "features")
         record = _describe(recipe, data, training, validation, teachers, accelerators)
+        record = msgspec.structs.replace(record, began_with=began_with)
         targets = prepare_targets(training, recipe, source=data.train.name)
         teach = teachers.teach if teachers else None
         if teach and recipe.distill and recipe.distill.views == "plain":
             targets, teach = np.concatenate([targets, judge_both_ways(teach, training.inputs)], axis=1), None
         batches = Batches(inputs=training.inputs, targets=targets, recipe=recipe, teach=teach)
         offsets = class_offsets(training, recipe)
-        run = _Run(recipe, batches, validation, offsets, out=out, record=record, reporter=reporter or SilentReporter())
+        run = _Run(
+            recipe,
+            batches,
+            validation,
+            offsets,
+            out=out,
+            record=record,
+            weights=None if resume else weights,
+            reporter=reporter or SilentReporter(),
+        )
         return run.go(resume=resume)
     finally:
         keras.config.set_dtype_policy("float32")
@@ -183,6 +196,7 @@ class _Run:
         *,
         out: Path,
         record: RunRecord,
+        weights: Path | None,
         reporter: Reporter,
     ) -> None:
         self.recipe, self.batches, self.validation, self.offsets = recipe, batches, validation, offsets
@@ -200,7 +214,14 @@ class _Run:
         if fused := _fits_processor(self.model, record):
             keras.config.set_dtype_policy("float32")  # only the step computes in bfloat16
             self.model = build()
-        loss = make_loss(heads=self.heads, classes=self.classes, distill=recipe.distill)
+        if weights is not None:
+            self.record = msgspec.structs.replace(record, began_with=begin_with(self.model, weights, recipe))
+        loss = make_loss(
+            heads=self.heads,
+            classes=self.classes,
+            distill=recipe.distill,
+            weights=[recipe.train.target_weights.get(target, 1.0) for target in recipe.data.targets],
+        )
         self.model.compile(
             optimizer=make_optimizer(recipe.train, steps_per_epoch=len(batches)),
             loss=loss,
@@ -364,14 +385,15 @@ def _without_downloads(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "weights": "random"} if "weights" in options else options
 
 
-def _open_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
+def _open_folder(out: Path, recipe: Recipe, *, resume: bool) -> dict[str, str]:
+    """Makes or checks the run folder; returns what the run began with, where it is resumed."""
     if resume:
         if not (out / CHECKPOINT).is_file():
             raise UsageError(f"--resume: {out} has no {CHECKPOINT}")
-        stored, _ = load_run(out)
+        stored, record = load_run(out)
         if stored != recipe:
             raise UsageError(f"--resume: {out / RECIPE} is another recipe than the one given")
-        return
+        return record.began_with
     if (out / RECORD).exists():
         raise UsageError(f"{out} holds a training run already; use --resume, or another folder")
     try:
@@ -379,6 +401,7 @@ def _open_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
     except OSError as error:
         raise UsageError(f"{out}: {error.strerror or error}") from error
     write_file(out / RECIPE, dump_recipe(recipe).encode())
+    return {}
 
 
 def _describe(

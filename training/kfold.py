@@ -13,10 +13,10 @@ from msgspec import Struct
 from edge.errors import UsageError
 from training.charts import confusion_chart
 from training.datasets import read_datasets
-from training.distill import load_keras_model
 from training.files import write_file
 from training.fit import Reporter, fit, predict_logits
 from training.holdout import TrainingData, assign_folds, learnable
+from training.kept_models import load_keras_model
 from training.recipe import Recipe
 from training.runs import CHECKPOINT, RECORD, load_run, write_json
 from training.targets import NOT_JUDGED, make_arrays

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from training.recipe import Distill, Train
@@ -13,8 +14,10 @@ from training.recipe import Distill, Train
 Loss = Callable[[Any, Any], Any]
 
 
-def make_loss(*, heads: int, classes: int, distill: Distill | None = None) -> Loss:
-    """Cross-entropy of every head, summed over heads, averaged over pictures.
+def make_loss(
+    *, heads: int, classes: int, distill: Distill | None = None, weights: Sequence[float] | None = None
+) -> Loss:
+    """Cross-entropy of every head, summed over heads by their weights (1 where not given), averaged over pictures.
 
     Targets (n, heads, classes) are rows of non-negative weights (`training.targets`). When distilling, they are (n, 2 *
     heads, classes): the labels' rows, then the teachers' probabilities at the recipe's temperature, and the loss is
@@ -22,8 +25,10 @@ def make_loss(*, heads: int, classes: int, distill: Distill | None = None) -> Lo
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015.
     """
 
+    shares = np.array(weights or [1.0] * heads, np.float32)[:, None]
+
     def cross_entropy(targets: Any, logits: Any) -> Any:
-        return -ops.mean(ops.sum(targets * ops.log_softmax(logits, axis=-1), axis=(1, 2)))
+        return -ops.mean(ops.sum(shares * targets * ops.log_softmax(logits, axis=-1), axis=(1, 2)))
 
     def loss(targets: Any, logits: Any) -> Any:
         logits = ops.reshape(logits, (-1, heads, classes))

@@ -102,6 +102,7 @@ class Train(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         warmup_epochs: linear rise from 0 at the beginning.
         label_smoothing: share of a target that is spread over all classes.
         class_weights: ``balanced`` weighs a picture by the inverse frequency of its class.
+        target_weights: of a target in the loss; 1 where not given.
         logit_adjustment: for a target, the share of the logarithm of each class's frequency in training that is taken
             off the kept network's logits, so that rare classes are named more often (Menon et al., Long-tail learning
             via logit adjustment, 2021, post-hoc form); 0 for none.
@@ -123,6 +124,7 @@ class Train(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    target_weights: dict[Target, float] = field(default_factory=dict)
     logit_adjustment: dict[Target, float] = field(default_factory=dict)
     ema: float = 0.0
     mixup: float = 0.0
@@ -221,9 +223,13 @@ def check_recipe(recipe: Recipe, *, file: str | Path) -> Recipe:
         raise ConfigError(file, "data.classes", f"{list(data.classes)}: two or more different of {', '.join(LABELS)}")
     if not data.targets or len(set(data.targets)) != len(data.targets):
         raise ConfigError(file, "data.targets", f"{list(data.targets)}: each of own, votes at most once, at least one")
-    for target, share in train.logit_adjustment.items():
-        if target not in data.targets or not 0 <= share <= 1:
-            allowed = f"0..1 for one of {', '.join(data.targets)}"
-            raise ConfigError(file, f"train.logit_adjustment.{target}", f"{share}: wanted {allowed}")
+    for key, values, high in (
+        ("logit_adjustment", train.logit_adjustment, 1),
+        ("target_weights", train.target_weights, 100),
+    ):
+        for target, value in values.items():
+            if target not in data.targets or not 0 <= value <= high:
+                allowed = f"0..{high} for one of {', '.join(data.targets)}"
+                raise ConfigError(file, f"train.{key}.{target}", f"{value}: wanted {allowed}")
     recipe.augment.check(file=file)
     return recipe

@@ -65,6 +65,7 @@ class RunRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         data_sha256: of the files and of what was asked for.
         counts: pictures per split and class.
         teachers: sha256 of each teacher's file.
+        began_with: sha256 of each file whose weights it began with; empty where they were random.
         parameters: of the network with all its heads, and the trainable ones.
         epochs: trained so far.
         best: the row of the best epoch.
@@ -79,6 +80,7 @@ class RunRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     data_sha256: str
     counts: dict[str, dict[str, int]]
     teachers: dict[str, str]
+    began_with: dict[str, str] = {}
     parameters: dict[str, int]
     epochs: int
     best: EpochRow | None

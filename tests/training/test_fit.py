@@ -15,9 +15,10 @@ from faces import make_recipe, write_faces  # noqa: E402
 from tools import largest_file  # noqa: E402
 
 from edge.errors import DataError, MienError, TrainingError, UsageError  # noqa: E402
-from training.distill import load_keras_model, load_teachers  # noqa: E402
+from training.distill import load_teachers  # noqa: E402
 from training.fit import SilentReporter, Teachers, deployable_model, fit, predict_logits  # noqa: E402
 from training.holdout import TrainingData, load_training_data  # noqa: E402
+from training.kept_models import load_keras_model  # noqa: E402
 from training.objective import make_loss  # noqa: E402
 from training.recipe import Distill, Recipe  # noqa: E402
 from training.runs import CHECKPOINT, EpochRow, load_log, load_run, model_file  # noqa: E402
@@ -168,6 +169,9 @@ def test_the_loss_is_weighted_cross_entropy_of_labels_and_teachers() -> None:
     both = np.concatenate([labels, taught], axis=1)
     expected = 0.4 * cross_entropy(labels, logits) + 0.6 * 4 * cross_entropy(taught, logits / 2)
     assert float(distilling(both, logits)) == pytest.approx(expected, rel=1e-5)
+    weighted = make_loss(heads=2, classes=3, weights=[2.0, 0.5])
+    rows = labels * np.array([[2.0], [0.5]])
+    assert float(weighted(labels, logits)) == pytest.approx(cross_entropy(rows, logits), rel=1e-5)
 
 
 def test_with_all_weight_on_the_teacher_the_labels_are_never_looked_at(data: TrainingData, tmp_path: Path) -> None:

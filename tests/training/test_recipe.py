@@ -31,6 +31,10 @@ def test_a_shipped_recipe_is_written_and_read_back_the_same(name: str, tmp_path:
             "name = 'x'\nmodel = {architecture = 'resnet'}\n[train.logit_adjustment]\nvotes = 0.5",
             "train.logit_adjustment.votes: 0.5: wanted 0..1 for one of own",
         ),
+        (
+            "name = 'x'\nmodel = {architecture = 'resnet'}\n[train.target_weights]\nown = -1",
+            "train.target_weights.own: -1.0: wanted 0..100 for one of own",
+        ),
         ("name = 'x'\nmodel = {architecture = 'resnet'}\n[data]\nclasses = ['happy', 'joy']", "data.classes"),
         ("name = 'x'\nmodel = {architecture = 'resnet'}\n[augment]\nflip = 2", "augment.flip: 2.0 is not in 0..1"),
         ("name = 'x'\nmodel = {architecture = 'resnet'}\n[data]\ntargets = ['own', 'own']", "data.targets"),

@@ -14,9 +14,10 @@ from faces import make_recipe, write_faces  # noqa: E402
 
 from edge.contract.scores import softmax  # noqa: E402
 from edge.errors import ConfigError  # noqa: E402
-from training.distill import load_keras_model, load_teachers  # noqa: E402
+from training.distill import load_teachers  # noqa: E402
 from training.fit import SilentReporter, fit, predict_logits  # noqa: E402
 from training.holdout import load_training_data  # noqa: E402
+from training.kept_models import load_keras_model  # noqa: E402
 from training.kfold import kfold, load_kfold  # noqa: E402
 from training.recipe import Distill, load_recipe  # noqa: E402
 from training.runs import EpochRow, dump_recipe, load_run  # noqa: E402

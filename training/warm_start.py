@@ -1,0 +1,74 @@
+"""Beginning with the weights of a trained network, instead of random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from edge.errors import ConfigError
+from training.kept_models import load_keras_model, target_files
+from training.recipe import Recipe
+from training.runs import hash_file
+
+
+def begin_with(model: Any, path: Path, recipe: Recipe) -> dict[str, str]:
+    """Copies what fits into a new network, layer by layer, by name and shape.
+
+    A network may be larger than the one it begins with. A residual branch that the other does not have starts at zero,
+    so that nothing changes by it at first (Chen et al., Net2Net, 2016). Logits are copied when they are of the recipe's
+    classes in number, into every head, or each head's own out of a run folder with several targets; else they start
+    anew: this is how a network is trained on other classes.
+
+    Args:
+        model: of the recipe, with all heads in its last layer.
+        path: a Keras file or a run folder.
+        recipe: its targets and classes say what the last layer is.
+
+    Returns:
+        sha256 of each file that was read, by its name.
+
+    Raises:
+        ConfigError: for a network that has no layer in common with the recipe's.
+        DataError: for a file that cannot be loaded.
+    """
+    files = target_files(path, recipe)
+    sources = {file: load_keras_model(file) for file in files}
+    last = sources[files[-1]]
+    known = {layer.name: layer for layer in last.layers if layer.weights}
+    copied = set()
+    for layer in model.layers[:-1]:
+        if layer.name in known and _shapes(layer) == _shapes(known[layer.name]):
+            layer.set_weights(known[layer.name].get_weights())
+            copied.add(layer.name)
+    if not copied:
+        raise ConfigError(
+            recipe.name, "model.architecture", f"{path}: no layer in common with {recipe.model.architecture}"
+        )
+    _silence_new_branches(model, copied)
+    _copy_logits(model.layers[-1], [sources[file].layers[-1] for file in files], classes=len(recipe.data.classes))
+    return {file.name: hash_file(file) for file in sources}
+
+
+def _silence_new_branches(model: Any, copied: set[str]) -> None:
+    for layer in model.layers:
+        if not isinstance(layer, keras.layers.Add):
+            continue
+        for tensor in layer.input:
+            source = tensor._keras_history.operation
+            if isinstance(source, keras.layers.BatchNormalization) and source.name not in copied:
+                source.gamma.assign(np.zeros(source.gamma.shape, np.float32))
+
+
+def _copy_logits(logits: Any, sources: Sequence[Any], *, classes: int) -> None:
+    wanted = (int(logits.kernel.shape[0]), classes)
+    if all(isinstance(source, keras.layers.Dense) and source.kernel.shape == wanted for source in sources):
+        kernels, biases = zip(*(source.get_weights() for source in sources), strict=True)
+        logits.set_weights([np.concatenate(kernels, axis=1), np.concatenate(biases)])
+
+
+def _shapes(layer: Any) -> list[tuple[int, ...]]:
+    return [tuple(weight.shape) for weight in layer.weights]
