@@ -22,7 +22,7 @@ types: $(VENV)/dev.stamp
 soak: $(VENV)/dev.stamp             ## two hours: does memory grow? soak/soak.png
 	$(VENV)/bin/python tests/benchmarks/soak.py
 
-device-test: $(VENV)/dev.stamp      ## a whole emulated system, from power on; needs root, mmdebstrap, cpio, qemu-system-x86
+device-test: $(VENV)/dev.stamp      ## a whole emulated system, from power on; needs root, mmdebstrap, kmod, cpio, qemu
 	$(VENV)/bin/python tests/device/whole_system.py
 
 power-cut-test: $(VENV)/dev.stamp   ## the power goes 20 times; needs user-mode-linux, e2fsprogs

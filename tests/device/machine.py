@@ -55,6 +55,12 @@ class Architecture:
     words: str
     described: str
 
+    @property
+    def needs(self) -> dict[str, str]:
+        """Programs and their Debian packages."""
+        program = self.qemu[0]
+        return {program: "qemu-system-arm" if self.name == "arm64" else "qemu-system-x86"}
+
 
 ARCHITECTURES = {
     "arm64": Architecture(

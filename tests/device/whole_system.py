@@ -3,7 +3,7 @@
 
     make device-test        or: python tests/device/whole_system.py [--arch amd64|arm64] [--out FILE.json]
 
-Needs root, mmdebstrap and qemu; minutes the first time. The program, the unit and the installer are the real ones; the
+Needs root; names what else is missing. Minutes the first time. The program, the unit and the installer are the real ones; the
 broker and a subscriber run inside; the camera is the kernel's virtual one. It is emulated: times say how things follow
 one another, and nothing about a Pi's speed.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -36,6 +37,10 @@ def make_image(work: Path, *, arch: str) -> Image:
         sys.exit(f"no Debian has Python {sys.version_info[0]}.{sys.version_info[1]}: use 3.11 or 3.13")
     if os.geteuid() != 0:
         sys.exit("making a root file system needs root")
+    wanted = {"mmdebstrap": "mmdebstrap", "depmod": "kmod", "cpio": "cpio", **ARCHITECTURES[arch].needs}
+    missing = [package for program, package in wanted.items() if shutil.which(program) is None]
+    if missing:
+        sys.exit(f"missing: apt-get install {' '.join(missing)}")
     return build_image(cache_folder(), work, arch=arch, suite=suite)
 
 
