@@ -4,8 +4,8 @@
     make device-test        or: python tests/device/whole_system.py [--arch amd64|arm64] [--out FILE.json]
 
 Needs root, and names what else is missing; minutes the first time. The program, the unit and the installer are the real
-ones; the broker and a subscriber run inside; the camera is the kernel's virtual one. It is emulated: times say how things
-follow one another, and nothing about a Pi's speed.
+ones; the broker and a subscriber run inside; the camera is the kernel's virtual one. It is emulated: times say how
+things follow one another, and nothing about a Pi's speed.
 """
 
 from __future__ import annotations
