@@ -224,7 +224,8 @@ def _fit(
     assert record.best is not None
     out.print(
         f"{model_file(out_folder)}: {100 * record.best.accuracy:.2f} % of the validation pictures "
-        f"(epoch {record.best.epoch} of {record.epochs})"
+        f"(epoch {record.best.epoch} of {record.epochs})",
+        soft_wrap=True,
     )
 
 
