@@ -80,7 +80,12 @@ def trained_from(run: Path) -> TrainedFrom:
     recipe, record = load_run(run)
     count = sum(record.counts["train"].values())
     names = " + ".join(Path(DatasetSpec.parse(spec).path).stem for spec in record.data)
-    return TrainedFrom(git=record.git or "unknown", recipe=recipe.name, datasets=(DataSetUse(name=names, count=count),))
+    begun = ", ".join(f"{name} (sha256 {digest[:12]})" for name, digest in record.began_with.items())
+    return TrainedFrom(
+        git=record.git or "unknown",
+        recipe=f"{recipe.name}, begun with {begun}" if begun else recipe.name,
+        datasets=(DataSetUse(name=names, count=count),),
+    )
 
 
 def _write_validation(run: Path, folder: Path, *, votes: bool) -> str:

@@ -13,6 +13,7 @@ from faces import make_recipe, write_faces  # noqa: E402
 
 from edge.errors import ConfigError  # noqa: E402
 from training.architectures import make_model  # noqa: E402
+from training.export import trained_from  # noqa: E402
 from training.fit import fit  # noqa: E402
 from training.holdout import load_training_data  # noqa: E402
 from training.recipe import Recipe  # noqa: E402
@@ -83,3 +84,6 @@ def test_a_run_that_begins_with_another_runs_heads_says_so_and_goes_on(tmp_path:
     assert second.began_with == {file.name: hash_file(file) for file in files}
     fit(recipe, data, out=tmp_path / "second", resume=True)
     assert load_run(tmp_path / "second")[1].began_with == second.began_with
+    assert trained_from(tmp_path / "first").recipe == "tiny"
+    said = [f"{name} (sha256 {digest[:12]})" for name, digest in second.began_with.items()]
+    assert trained_from(tmp_path / "second").recipe == f"tiny, begun with {', '.join(said)}"
