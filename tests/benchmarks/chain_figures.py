@@ -3,7 +3,7 @@
 
     make_scenes.py SCENES --count 1100                                   (the shared tool; pictures with known faces)
     mien replay SCENES --out FOUND.jsonl [--set detect.bundle=yunet-1280x736]
-    python tests/benchmarks/chain_figures.py --scenes SCENES --found FOUND.jsonl --data fer2013.npz
+    python tests/benchmarks/chain_figures.py --scenes SCENES --found FOUND.jsonl --data fer2013.npz --bundle emotion-ferplus
 
 A face counts as found when a box's centre lies within 0.4 of the pasted crop's side from the crop's centre. On the
 faces found, the class with the highest score is compared with the label, once as the chain saw the face and once on
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=Path, required=True)
     parser.add_argument("--found", type=Path, required=True)
     parser.add_argument("--data", required=True, help="FER2013 in any form that mien-train reads")
-    parser.add_argument("--bundle", default="emotion-ferplus")
+    parser.add_argument("--bundle", required=True, help="the one that FOUND was made with")
     options = parser.parse_args()
     scenes = {scene["file"]: scene["faces"] for scene in json.loads((options.scenes / "scenes.json").read_text())}
     bundle = load_emotion_bundle(find_bundle(options.bundle))
