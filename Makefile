@@ -22,8 +22,9 @@ types: $(VENV)/dev.stamp
 soak: $(VENV)/dev.stamp             ## two hours: does memory grow? soak/soak.png
 	$(VENV)/bin/python tests/benchmarks/soak.py
 
-device-test: $(VENV)/dev.stamp      ## a whole emulated system, from power on; needs root, mmdebstrap, kmod, cpio, qemu
-	$(VENV)/bin/python tests/device/whole_system.py
+ARCH ?= arm64
+device-test: $(VENV)/dev.stamp      ## a whole emulated system (ARCH=amd64: another one), from power on; names what it needs
+	$(VENV)/bin/python tests/device/whole_system.py --arch $(ARCH)
 
 power-cut-test: $(VENV)/dev.stamp   ## the power goes 20 times; needs user-mode-linux, e2fsprogs
 	$(VENV)/bin/python tests/device/power_cut.py

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A whole emulated device, from power on: boot, events, the camera unplugged and plugged in again, stop.
 
-    make device-test        or: python tests/device/whole_system.py [--arch amd64|arm64] [--out FILE.json]
+    make device-test        or: python tests/device/whole_system.py [--arch arm64|amd64] [--out FILE.json]
 
 Needs root, and names what else is missing; minutes the first time. The program, the unit and the installer are the real
 ones; the broker and a subscriber run inside; the camera is the kernel's virtual one. It is emulated: times say how
@@ -79,7 +79,7 @@ def table(report: dict[str, Any]) -> str:
 def main() -> int:
     """Builds, boots, waits, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", choices=sorted(ARCHITECTURES), default="amd64")
+    parser.add_argument("--arch", choices=sorted(ARCHITECTURES), default="arm64")
     parser.add_argument("--out", type=Path, default=Path("device-test.json"))
     parser.add_argument("--timeout-minutes", type=float, default=30)
     options = parser.parse_args()
