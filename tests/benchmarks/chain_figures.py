@@ -3,7 +3,7 @@
 
     make_scenes.py SCENES --count 1100                                   (the shared tool; pictures with known faces)
     mien replay SCENES --out FOUND.jsonl [--set detect.bundle=yunet-1280x736]
-    python tests/benchmarks/chain_figures.py --scenes SCENES --found FOUND.jsonl --data fer2013.npz --bundle emotion-ferplus
+    python tests/benchmarks/chain_figures.py --scenes SCENES --found FOUND.jsonl --data fer2013.npz --bundle NAME
 
 A face counts as found when a box's centre lies within 0.4 of the pasted crop's side from the crop's centre. On the
 faces found, the class with the highest score is compared with the label, once as the chain saw the face and once on

@@ -140,5 +140,21 @@ def test_the_unit_is_confined(service: Service) -> None:
     assert checked.stdout == ""
 
 
+def test_it_may_reach_what_its_configuration_names_and_what_an_administrator_added(service: Service) -> None:
+    here = "127.0.0.0/8 ::1/128"
+    service.configure(dropin="[Service]\nIPAddressAllow=203.0.113.7\n")
+    service.listen()
+    service.start()
+    service.wait_heard("availability", "online")
+    assert set(service.show("IPAddressAllow").split()) == {*here.split(), "203.0.113.7/32"}
+    for host, beside in (("192.168.7.9", "192.168.7.9/32"), ("broker.example", "192.168.0.0/16"), ("localhost", None)):
+        service.configure(SYNTHETIC + f'[mqtt]\nhost = "{host}"\n')
+        service.stop()
+        service.start()
+        allowed = service.show("IPAddressAllow").split()
+        assert {*here.split(), "203.0.113.7/32", *filter(None, [beside])} <= set(allowed)
+        assert ("192.168.0.0/16" in allowed) == (host == "broker.example")
+
+
 def _status(service: Service) -> str:
     return f"/proc/{service.show('MainPID')}/status"
