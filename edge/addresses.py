@@ -2,8 +2,8 @@
 
     python -m edge.addresses /etc/mien/front.toml mien@front.service
 
-The unit runs it as root before each start. Until it has, and where it fails, the unit's own list holds: this machine and
-private networks.
+The unit runs it as root before each start. Until then, and where it fails, the own list of the unit holds: this machine
+and private networks.
 """
 
 from __future__ import annotations
