@@ -12,6 +12,8 @@ import cv2
 from convert.verify import Status
 from edge.records import Image
 
+PLOT_PX: Final = 260
+
 
 def make_page(*, heading: str, title: str, parts: Sequence[str]) -> bytes:
     """The file.
@@ -98,8 +100,6 @@ def square_plot(marks: str, *, x: str, y: str) -> str:
         f'<text x="0" y="-8">{html.escape(y)}</text></svg>'
     )
 
-
-PLOT_PX: Final = 260
 
 _STYLE: Final = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}"
