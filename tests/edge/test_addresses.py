@@ -29,6 +29,8 @@ WORDS = {
         ('mqtt = { host = "2001:db8::9" }', ["2001:db8::9/128"]),
         ('mqtt = { host = "broker.local" }', list(NEAR)),
         ('camera = { source = "rtsp://me:secret@192.168.7.8:554/live" }', ["192.168.7.8/32"]),
+        ('camera = { source = "network:http://10.0.0.7:81/video" }', ["10.0.0.7/32"]),
+        ('camera = { source = "/srv/clip.mkv" }', []),
         ('camera = { source = "rtsp://cam/live" }', list(NEAR)),
         ('camera = { source = "gstreamer:souphttpsrc location=http://10.0.0.7 ! decodebin" }', list(NEAR)),
         ('mqtt = { host = "broker.local" }\npublish = { sinks = ["jsonl"] }', []),
