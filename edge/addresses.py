@@ -36,7 +36,7 @@ def allowed_networks(config: Config) -> list[Network]:
     A name can stand for another address tomorrow, and a pipeline can hold anything: they need all private networks.
     """
     known = [ipaddress.ip_network(here) for here in HERE]
-    for host in _hosts(config):
+    for host in named_hosts(config):
         if host == "localhost":
             continue
         try:
@@ -50,7 +50,7 @@ def _lies_in(network: Network, other: Network) -> bool:
     return network.version == other.version and network.subnet_of(other)  # type: ignore[arg-type]
 
 
-def _hosts(config: Config) -> list[str | None]:
+def named_hosts(config: Config) -> list[str | None]:
     """Names and addresses that are connected to; None for one that cannot be known."""
     hosts: list[str | None] = [config.mqtt.host] if "mqtt" in config.publish.sinks else []
     # `edge.capture` would say more exactly what a source is, and takes a Pi a second to import.

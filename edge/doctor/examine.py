@@ -16,7 +16,7 @@ from edge import __version__
 from edge.config import Config, load_config
 from edge.doctor.broker import check_broker
 from edge.doctor.findings import DoctorReport, Finding, Subject
-from edge.doctor.machine import check_clock, check_outbox, check_packages, check_python, check_service
+from edge.doctor.machine import check_clock, check_outbox, check_packages, check_python, check_reach, check_service
 from edge.doctor.parts import check_camera, check_coral, check_models, check_picamera2
 from edge.errors import ConfigError, MienError
 
@@ -31,6 +31,7 @@ CHECKS: Final[Mapping[str, Callable[[Subject], list[Finding]]]] = {
     "outbox": check_outbox,
     "clock": check_clock,
     "service": check_service,
+    "reach": check_reach,
 }
 """Name to what looks at it; one that does not concern this machine or configuration finds nothing."""
 COLOURS: Final = {"ok": "green", "note": "yellow", "wrong": "bold red"}

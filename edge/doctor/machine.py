@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import ipaddress
 import os
 import shutil
+import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from edge.addresses import Network, allowed_networks, named_hosts, with_additions
 from edge.doctor.findings import Finding, Subject
 from edge.durable import state_directory
 from edge.infer.litert import import_runtime
@@ -104,6 +107,35 @@ def check_service(subject: Subject) -> list[Finding]:
     return [Finding(check="service", status="ok", found=found)]
 
 
+def check_reach(subject: Subject) -> list[Finding]:
+    """Whether the service is let out to what its configuration names; this command is not confined as it is."""
+    if subject.instance is None or shutil.which("systemctl") is None:
+        return []
+    unit = f"mien@{subject.instance}"
+    known = _unit_properties(unit)
+    if "0.0.0.0/0" not in known.get("IPAddressDeny", "").split():
+        return []
+    networks = with_additions(allowed_networks(subject.config), known.get("IPAddressAllow", ""))
+    findings = []
+    for host in filter(None, named_hosts(subject.config)):
+        away = _out_of_reach(host, networks)
+        if away:
+            fix = f"sudo systemctl edit {unit}: [Service], IPAddressAllow={' '.join(away)}"
+            found = f"{unit} is not let out to {host} ({', '.join(away)})"
+            findings.append(Finding(check="reach", status="wrong", found=found, fix=fix))
+    return findings or [Finding(check="reach", status="ok", found=f"{unit} is let out to what it is to connect to")]
+
+
+def _out_of_reach(host: str, networks: Sequence[Network]) -> list[str]:
+    """All addresses of a host, where none of them lies in the networks; none where its name is not known."""
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        return []
+    addresses = [ipaddress.ip_address(text.partition("%")[0]) for text in sorted(found)]
+    return [] if any(address in network for address in addresses for network in networks) else list(map(str, addresses))
+
+
 def _outbox_folder(subject: Subject) -> Path | None:
     if subject.config.mqtt.outbox_dir:
         return Path(subject.config.mqtt.outbox_dir)
@@ -111,7 +143,7 @@ def _outbox_folder(subject: Subject) -> Path | None:
 
 
 def _unit_properties(unit: str) -> Mapping[str, str]:
-    names = "LoadState,ActiveState,SubState,Result,NRestarts,StatusText"
+    names = "LoadState,ActiveState,SubState,Result,NRestarts,StatusText,IPAddressAllow,IPAddressDeny"
     command = ["systemctl", "show", unit, f"--property={names}"]
     try:
         answer = subprocess.run(command, capture_output=True, timeout=SYSTEMCTL_TIMEOUT_S, check=False, text=True)

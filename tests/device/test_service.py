@@ -1,5 +1,6 @@
 """The real unit under a real systemd: ready, watched, stopped, restarted, confined."""
 
+import json
 import re
 import time
 
@@ -154,6 +155,17 @@ def test_it_may_reach_what_its_configuration_names_and_what_an_administrator_add
         allowed = service.show("IPAddressAllow").split()
         assert {*here.split(), "203.0.113.7/32", *filter(None, [beside])} <= set(allowed)
         assert ("192.168.0.0/16" in allowed) == (host == "broker.example")
+
+
+def test_the_doctor_knows_whom_the_confinement_keeps_it_from(service: Service) -> None:
+    service.container.run("sh", "-c", "echo 203.0.113.9 broker.example >> /etc/hosts")
+    for dropin, status in (("", "wrong"), ("[Service]\nIPAddressAllow=203.0.113.9\n", "ok")):
+        service.configure(SYNTHETIC + '[mqtt]\nhost = "broker.example"\n', dropin=dropin)
+        said = service.container.run("mien", "doctor", "--config", "/etc/mien/front.toml", "--json", check=False).stdout
+        (finding,) = [each for each in json.loads(said)["findings"] if each["check"] == "reach"]
+        assert finding["status"] == status, finding
+        assert (finding["fix"] == "") == (status == "ok")
+    assert finding["found"] == "mien@front is let out to what it is to connect to"
 
 
 def _status(service: Service) -> str:
