@@ -118,6 +118,18 @@ class Graph:
         raw = self.tensor(index).name
         return raw.decode() if isinstance(raw, bytes) else str(raw)
 
+    def shorten_names(self) -> None:
+        """Keeps the first name where a fused operator carries those of all its parts, which cost a file kilobytes."""
+        taken: set[str] = set()
+        for index in range(self.tensor_count):
+            short = name = self.name(index).partition(";")[0]
+            number = 1
+            while short in taken:
+                number += 1
+                short = f"{name}/{number}"
+            taken.add(short)
+            self.tensor(index).name = short.encode()
+
     def shape(self, index: int) -> tuple[int, ...]:
         """A tensor's shape; empty for a scalar."""
         shape = self.tensor(index).shape

@@ -113,6 +113,7 @@ def load_model(path: Path, *, arithmetic: InputArithmetic | None, head: Head = "
         )
     removed = _strip_head(graph, head, path)
     _check_sums(source, shape, removed=removed, arithmetic=arithmetic, path=path)
+    graph.shorten_names()
     predict = _predictor(source.run, arithmetic, from_probabilities=removed)
     return FloatModel(path, source.kind, graph.encode(), shape, classes, removed, predict)
 
@@ -130,6 +131,7 @@ def replace_graph(model: FloatModel, tflite: bytes, *, arithmetic: InputArithmet
     graph.drop_final_softmax()
     if arithmetic is not None:
         _insert(graph, arithmetic)
+    graph.shorten_names()
     return replace(model, tflite=graph.encode(), preparation=how)
 
 
