@@ -206,6 +206,9 @@ def _fit(
             if chosen.distill
             else f"{recipe}: the recipe has no [distill] table; use mien-train fit"
         )
+    before = _began_with(recipe)
+    if before and weights is None and not resume:
+        raise UsageError(f"{recipe}: the run began with {', '.join(before)}; give it with --weights")
     training_data = load_training_data(specs, chosen)
     err.print(f"{chosen.name}: {len(training_data.train)} pictures, {len(training_data.validation)} for validation")
 
@@ -217,9 +220,16 @@ def _fit(
         from training.distill import load_teachers
 
         loaded = load_teachers(teachers, chosen)
+    known = None
+    if weights is not None and not resume:
+        from training.warm_start import load_weights
+
+        known = load_weights(weights, chosen)
+        if before not in ({}, known.sha256):
+            err.print(f"warning: {recipe}: {weights} is not what the run began with")
     with ConsoleReporter(err, epochs=chosen.train.epochs) as reporter:
         record = train(
-            chosen, training_data, out=out_folder, resume=resume, teachers=loaded, weights=weights, reporter=reporter
+            chosen, training_data, out=out_folder, resume=resume, teachers=loaded, weights=known, reporter=reporter
         )
     assert record.best is not None
     out.print(
@@ -246,6 +256,12 @@ def _recipe_and_data(recipe: str, data: list[str] | None, *, epochs: int | None)
     if epochs is not None:
         chosen = msgspec.structs.replace(chosen, train=msgspec.structs.replace(chosen.train, epochs=epochs))
     return chosen, specs
+
+
+def _began_with(recipe: str) -> dict[str, str]:
+    from training.runs import RECORD, load_run
+
+    return load_run(Path(recipe))[1].began_with if (Path(recipe) / RECORD).is_file() else {}
 
 
 def _specs(data: list[str] | None) -> tuple[str, ...]:

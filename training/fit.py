@@ -41,7 +41,7 @@ from training.runs import (
 )
 from training.state import AveragedWeights, load_checkpoint, save_checkpoint
 from training.targets import NOT_JUDGED, Arrays, Floats, class_offsets, make_arrays, prepare_targets
-from training.warm_start import begin_with
+from training.warm_start import KnownWeights, begin_with
 
 
 class Reporter(Protocol):
@@ -84,7 +84,7 @@ def fit(
     out: Path,
     resume: bool = False,
     teachers: Teachers | None = None,
-    weights: Path | None = None,
+    weights: KnownWeights | None = None,
     reporter: Reporter | None = None,
 ) -> RunRecord:
     """Trains a recipe and writes its run folder; the best validation accuracy decides which weights are kept.
@@ -96,7 +96,7 @@ def fit(
         resume: go on from the folder's checkpoint; the same recipe and data are required, and what follows is
             what would have followed without the stop.
         teachers: where the recipe distils.
-        weights: a Keras file or run folder to begin with instead of random weights; see `training.warm_start`.
+        weights: to begin with instead of random ones; a run that is resumed goes on with its own.
         reporter: who is told.
 
     Raises:
@@ -104,7 +104,11 @@ def fit(
         DataError: for data that this recipe cannot be trained on.
         TrainingError: for a loss that is not finite, or a disk that fills; the last good checkpoint is kept.
     """
-    began_with = _open_folder(out, recipe, resume=resume)
+    stored = _open_folder(out, recipe, resume=resume)
+    if stored is not None:
+        weights, began_with = None, stored.began_with
+    else:
+        began_with = weights.sha256 if weights else {}
     keras.utils.set_random_seed(recipe.train.seed)
     keras.config.set_dtype_policy(recipe.train.precision)
     try:
@@ -117,8 +121,7 @@ def fit(
 
             training = extract(training, recipe, cache=out.parent / "features")
             validation = extract(validation, recipe, cache=out.parent / "features")
-        record = _describe(recipe, data, training, validation, teachers, accelerators)
-        record = msgspec.structs.replace(record, began_with=began_with)
+        record = _describe(recipe, data, training, validation, teachers, began_with, accelerators)
         targets = prepare_targets(training, recipe, source=data.train.name)
         teach = teachers.teach if teachers else None
         if teach and recipe.distill and recipe.distill.views == "plain":
@@ -132,7 +135,7 @@ def fit(
             offsets,
             out=out,
             record=record,
-            weights=None if resume else weights,
+            weights=weights,
             reporter=reporter or SilentReporter(),
         )
         return run.go(resume=resume)
@@ -196,7 +199,7 @@ class _Run:
         *,
         out: Path,
         record: RunRecord,
-        weights: Path | None,
+        weights: KnownWeights | None,
         reporter: Reporter,
     ) -> None:
         self.recipe, self.batches, self.validation, self.offsets = recipe, batches, validation, offsets
@@ -215,7 +218,7 @@ class _Run:
             keras.config.set_dtype_policy("float32")  # only the step computes in bfloat16
             self.model = build()
         if weights is not None:
-            self.record = msgspec.structs.replace(record, began_with=begin_with(self.model, weights, recipe))
+            begin_with(self.model, weights, recipe)
         loss = make_loss(
             heads=self.heads,
             classes=self.classes,
@@ -385,15 +388,15 @@ def _without_downloads(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "weights": "random"} if "weights" in options else options
 
 
-def _open_folder(out: Path, recipe: Recipe, *, resume: bool) -> dict[str, str]:
-    """Makes or checks the run folder; returns what the run began with, where it is resumed."""
+def _open_folder(out: Path, recipe: Recipe, *, resume: bool) -> RunRecord | None:
+    """Makes or checks the run folder; returns its record where it is resumed."""
     if resume:
         if not (out / CHECKPOINT).is_file():
             raise UsageError(f"--resume: {out} has no {CHECKPOINT}")
         stored, record = load_run(out)
         if stored != recipe:
             raise UsageError(f"--resume: {out / RECIPE} is another recipe than the one given")
-        return record.began_with
+        return record
     if (out / RECORD).exists():
         raise UsageError(f"{out} holds a training run already; use --resume, or another folder")
     try:
@@ -401,7 +404,7 @@ def _open_folder(out: Path, recipe: Recipe, *, resume: bool) -> dict[str, str]:
     except OSError as error:
         raise UsageError(f"{out}: {error.strerror or error}") from error
     write_file(out / RECIPE, dump_recipe(recipe).encode())
-    return {}
+    return None
 
 
 def _describe(
@@ -410,6 +413,7 @@ def _describe(
     training: Arrays,
     validation: Arrays,
     teachers: Teachers | None,
+    began_with: dict[str, str],
     accelerators: int,
 ) -> RunRecord:
     counts = {
@@ -424,6 +428,7 @@ def _describe(
         data_sha256=data.train.sha256,
         counts=counts,
         teachers=teachers.sha256 if teachers else {},
+        began_with=began_with,
         parameters={},
         epochs=0,
         best=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,37 @@ from training.recipe import Recipe
 from training.runs import hash_file
 
 
-def begin_with(model: Any, path: Path, recipe: Recipe) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class KnownWeights:
+    """Networks to begin with.
+
+    Attributes:
+        path: as they were asked for.
+        sources: a Keras network for each target of the recipe, in their order.
+        sha256: of each file, by its name.
+    """
+
+    path: Path
+    sources: tuple[Any, ...]
+    sha256: dict[str, str]
+
+
+def load_weights(path: Path, recipe: Recipe) -> KnownWeights:
+    """Reads what a recipe is to begin with.
+
+    Args:
+        path: a Keras file or a run folder.
+        recipe: its targets say which networks of a folder are wanted.
+
+    Raises:
+        DataError: for a file that cannot be loaded.
+    """
+    files = target_files(path, recipe)
+    loaded = {file: load_keras_model(file) for file in files}
+    return KnownWeights(path, tuple(loaded[file] for file in files), {file.name: hash_file(file) for file in loaded})
+
+
+def begin_with(model: Any, weights: KnownWeights, recipe: Recipe) -> None:
     """Copies what fits into a new network, layer by layer, by name and shape.
 
     A network may be larger than the one it begins with. A residual branch that the other does not have starts at zero,
@@ -25,20 +56,13 @@ def begin_with(model: Any, path: Path, recipe: Recipe) -> dict[str, str]:
 
     Args:
         model: of the recipe, with all heads in its last layer.
-        path: a Keras file or a run folder.
-        recipe: its targets and classes say what the last layer is.
-
-    Returns:
-        sha256 of each file that was read, by its name.
+        weights: from `load_weights` for this recipe.
+        recipe: its classes say what the last layer is.
 
     Raises:
         ConfigError: for a network that has no layer in common with the recipe's.
-        DataError: for a file that cannot be loaded.
     """
-    files = target_files(path, recipe)
-    sources = {file: load_keras_model(file) for file in files}
-    last = sources[files[-1]]
-    known = {layer.name: layer for layer in last.layers if layer.weights}
+    known = {layer.name: layer for layer in weights.sources[-1].layers if layer.weights}
     copied = set()
     for layer in model.layers[:-1]:
         if layer.name in known and _shapes(layer) == _shapes(known[layer.name]):
@@ -46,11 +70,10 @@ def begin_with(model: Any, path: Path, recipe: Recipe) -> dict[str, str]:
             copied.add(layer.name)
     if not copied:
         raise ConfigError(
-            recipe.name, "model.architecture", f"{path}: no layer in common with {recipe.model.architecture}"
+            recipe.name, "model.architecture", f"{weights.path}: no layer in common with {recipe.model.architecture}"
         )
     _silence_new_branches(model, copied)
-    _copy_logits(model.layers[-1], [sources[file].layers[-1] for file in files], classes=len(recipe.data.classes))
-    return {file.name: hash_file(file) for file in sources}
+    _copy_logits(model.layers[-1], [source.layers[-1] for source in weights.sources], classes=len(recipe.data.classes))
 
 
 def _silence_new_branches(model: Any, copied: set[str]) -> None:

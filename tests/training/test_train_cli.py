@@ -40,6 +40,25 @@ def test_a_recipe_is_trained_and_its_run_folder_is_trained_again(tmp_path: Path)
     assert rows[0].loss == rows[1].loss
 
 
+def test_what_a_run_began_with_is_asked_for_again_and_looked_for_before_anything_is_made(tmp_path: Path) -> None:
+    recipe, faces = tmp_path / "tiny.toml", write_faces(tmp_path)
+    recipe.write_text(dump_recipe(make_recipe(input={"size_px": 16}, train={"epochs": 1})))
+    fit = ("fit", recipe, "--data", faces, "--out")
+    missing = mien_train(*fit, tmp_path / "none", "--weights", tmp_path / "no.keras")
+    assert missing.returncode == 78
+    assert "no.keras: no Keras file" in missing.stderr
+    assert not (tmp_path / "none").exists()
+    for arguments in ((*fit, tmp_path / "a"), (*fit, tmp_path / "b", "--weights", tmp_path / "a")):
+        done = mien_train(*arguments)
+        assert done.returncode == 0, done.stderr
+    again = mien_train("fit", tmp_path / "b", "--out", tmp_path / "c")
+    assert again.returncode == 2
+    assert "the run began with model.keras; give it with --weights" in again.stderr
+    other = mien_train("fit", tmp_path / "b", "--out", tmp_path / "c", "--weights", tmp_path / "b")
+    assert other.returncode == 0, other.stderr
+    assert "is not what the run began with" in other.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [

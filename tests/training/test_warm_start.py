@@ -18,7 +18,7 @@ from training.fit import fit  # noqa: E402
 from training.holdout import load_training_data  # noqa: E402
 from training.recipe import Recipe  # noqa: E402
 from training.runs import hash_file, load_run, model_file  # noqa: E402
-from training.warm_start import begin_with  # noqa: E402
+from training.warm_start import begin_with, load_weights  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 
@@ -51,8 +51,10 @@ def known(tmp_path: Path) -> object:
 
 def test_a_deeper_network_begins_as_the_one_it_comes_from(known: object, tmp_path: Path) -> None:
     grown, path = network(DEEPER, outputs=14), tmp_path / "known.keras"
-    read = begin_with(grown, path, recipe_of(DEEPER, targets=["votes", "own"]))
-    assert read == {"known.keras": hash_file(path)}
+    recipe = recipe_of(DEEPER, targets=["votes", "own"])
+    weights = load_weights(path, recipe)
+    begin_with(grown, weights, recipe)
+    assert weights.sha256 == {"known.keras": hash_file(path)}
     expected = known.predict(PIXELS, verbose=0)
     assert np.ptp(expected) > 0.1
     np.testing.assert_allclose(grown.predict(PIXELS, verbose=0), np.tile(expected, 2), atol=1e-5)
@@ -61,7 +63,8 @@ def test_a_deeper_network_begins_as_the_one_it_comes_from(known: object, tmp_pat
 def test_other_classes_get_logits_of_their_own_on_the_known_trunk(known: object, tmp_path: Path) -> None:
     three = network(SMALL, outputs=3)
     before = three.layers[-1].get_weights()[0]
-    begin_with(three, tmp_path / "known.keras", recipe_of(SMALL, classes=["happy", "sad", "neutral"]))
+    recipe = recipe_of(SMALL, classes=["happy", "sad", "neutral"])
+    begin_with(three, load_weights(tmp_path / "known.keras", recipe), recipe)
     np.testing.assert_array_equal(three.layers[-1].get_weights()[0], before)
     np.testing.assert_array_equal(
         three.get_layer("stem_conv").get_weights()[0], known.get_layer("stem_conv").get_weights()[0]
@@ -71,15 +74,16 @@ def test_other_classes_get_logits_of_their_own_on_the_known_trunk(known: object,
 def test_a_network_with_nothing_in_common_is_refused(tmp_path: Path) -> None:
     pixels = keras.Input((16, 16, 1))
     keras.Model(pixels, keras.layers.Dense(7)(keras.layers.Flatten()(pixels))).save(tmp_path / "dense.keras")
+    weights = load_weights(tmp_path / "dense.keras", recipe_of(SMALL))
     with pytest.raises(ConfigError, match=r"dense\.keras: no layer in common with resnet"):
-        begin_with(network(SMALL), tmp_path / "dense.keras", recipe_of(SMALL))
+        begin_with(network(SMALL), weights, recipe_of(SMALL))
 
 
 def test_a_run_that_begins_with_another_runs_heads_says_so_and_goes_on(tmp_path: Path) -> None:
     recipe = recipe_of(SMALL, targets=["votes", "own"])
     data = load_training_data([str(write_faces(tmp_path, count=140))], recipe)
     fit(recipe, data, out=tmp_path / "first")
-    second = fit(recipe, data, out=tmp_path / "second", weights=tmp_path / "first")
+    second = fit(recipe, data, out=tmp_path / "second", weights=load_weights(tmp_path / "first", recipe))
     files = [model_file(tmp_path / "first", "votes"), model_file(tmp_path / "first")]
     assert second.began_with == {file.name: hash_file(file) for file in files}
     fit(recipe, data, out=tmp_path / "second", resume=True)
