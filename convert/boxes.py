@@ -192,18 +192,21 @@ def average_precision(detected: Detected, *, weights: Ints | None = None) -> flo
     if not total or not len(detected.scores):
         return 0.0
     times = counts[detected.pictures]
-    right, all_of_them = np.cumsum(times * detected.hits), np.cumsum(times)
-    precision = right / np.maximum(all_of_them, 1)
-    best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
-    return float((times * detected.hits * best_from_here).sum() / total)
+    _, precision = _cumulate(detected.hits, times)
+    return float((times * detected.hits * precision).sum() / total)
 
 
 def precision_recall(detected: Detected) -> tuple[Reals, Reals]:
     """Recall and interpolated precision (n,) after each box that counts, best first."""
-    right = np.cumsum(detected.hits)
-    precision = right / np.arange(1, len(right) + 1)
-    best_from_here: Reals = np.maximum.accumulate(precision[::-1])[::-1]
-    return right / max(int(detected.totals.sum()), 1), best_from_here
+    right, precision = _cumulate(detected.hits, np.ones(len(detected.hits), np.int64))
+    return right / max(int(detected.totals.sum()), 1), precision
+
+
+def _cumulate(hits: npt.NDArray[np.bool_], times: Ints) -> tuple[Ints, Reals]:
+    """True boxes (n,) until each one, and the best precision from it on, each box counted so many times."""
+    right, all_of_them = np.cumsum(times * hits), np.cumsum(times)
+    precision = right / np.maximum(all_of_them, 1)
+    return right, np.maximum.accumulate(precision[::-1])[::-1]
 
 
 def resampled_drops(first: Detected, second: Detected, *, resamples: int, seed: int) -> Reals:

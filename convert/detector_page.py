@@ -10,7 +10,19 @@ import numpy as np
 from convert.boxes import Detected, LabelledPicture, Reals, average_precision, match_all, precision_recall
 from convert.detector_report import DetectorReport, figures
 from convert.detector_verify import DEFAULT_SCORE, GATE_PX, DetectorRun
-from convert.page import PLOT_PX, figure, legend, make_page, origin, square_plot, table, tiles, verdict
+from convert.page import (
+    FLOAT_COLOUR,
+    QUANTIZED_COLOUR,
+    curve,
+    figure,
+    legend,
+    make_page,
+    origin,
+    square_plot,
+    table,
+    tiles,
+    verdict,
+)
 from edge.records import Faces, Image
 
 SHOWN: Final = 8
@@ -41,7 +53,11 @@ def make_detector_html(report: DetectorReport, run: DetectorRun) -> bytes:
         table(("", "float32", scheme, "drop, points"), figures(found)),
         f"<h2>Precision and recall, faces of {GATE_PX:g} px and more</h2>",
         legend(scheme),
-        square_plot(_curve(large, "#36c") + _curve(small, "#c33"), x="recall", y="precision"),
+        square_plot(
+            curve(*precision_recall(large), FLOAT_COLOUR) + curve(*precision_recall(small), QUANTIZED_COLOUR),
+            x="recall",
+            y="precision",
+        ),
         "<h2>Where they differ most</h2>",
         f"<p>True faces are white, what float32 finds at a score of {DEFAULT_SCORE:g} is blue, what {scheme} finds"
         " there is red.</p>",
@@ -74,12 +90,6 @@ def _origin(report: DetectorReport) -> str:
             f"compared on {found.pictures:,} pictures of {found.dataset}",
         ]
     )
-
-
-def _curve(detected: Detected, colour: str) -> str:
-    recall, precision = precision_recall(detected)
-    points = " ".join(f"{PLOT_PX * r:.1f},{PLOT_PX * (1 - p):.1f}" for r, p in zip(recall, precision, strict=True))
-    return f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>'
 
 
 def _differences(run: DetectorRun, large: Detected, small: Detected) -> str:

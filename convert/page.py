@@ -9,10 +9,13 @@ from typing import Final
 
 import cv2
 
+from convert.boxes import Reals
 from convert.verify import Status
 from edge.records import Image
 
 PLOT_PX: Final = 260
+FLOAT_COLOUR: Final = "#36c"
+QUANTIZED_COLOUR: Final = "#c33"
 
 
 def make_page(*, heading: str, title: str, parts: Sequence[str]) -> bytes:
@@ -79,6 +82,12 @@ def figure(picture: Image, lines: Sequence[str], *, form: str = "png") -> str:
     return f'<figure><img src="data:image/{form};base64,{data}"><figcaption>{caption}</figcaption></figure>'
 
 
+def curve(x: Reals, y: Reals, colour: str) -> str:
+    """A line for `square_plot` through points of 0 to 1 both ways."""
+    points = " ".join(f"{PLOT_PX * a:.1f},{PLOT_PX * (1 - b):.1f}" for a, b in zip(x, y, strict=True))
+    return f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>'
+
+
 def square_plot(marks: str, *, x: str, y: str) -> str:
     """An SVG frame of 0 to 1 both ways, `PLOT_PX` wide.
 
@@ -117,7 +126,7 @@ _STYLE: Final = (
     ".tile{background:#f5f6f8;border-radius:8px;padding:.7em 1em;display:flex;flex-direction:column}"
     ".tile span,.tile i,.origin,.legend{color:#666;font-style:normal;font-size:.9em}.tile b{font-size:1.6em}"
     ".bars{min-width:300px}.bar{height:8px;margin:2px 0;border-radius:2px}"
-    ".large{background:#36c}.small{background:#c33}"
+    f".large{{background:{FLOAT_COLOUR}}}.small{{background:{QUANTIZED_COLOUR}}}"
     ".swatch{display:inline-block;width:1em;height:.7em;margin:0 .4em 0 .8em;border-radius:2px}"
     "svg text{font-size:12px;fill:#666}figure{margin:0;font-size:12px;line-height:1.35}"
     ".gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(9.5em,1fr));gap:1.2em}"

@@ -11,7 +11,20 @@ import numpy as np
 
 from convert.edgetpu import EdgeTpuMapping
 from convert.layers import LayerError
-from convert.page import PLOT_PX, figure, legend, make_page, origin, square_plot, table, tiles, verdict
+from convert.page import (
+    FLOAT_COLOUR,
+    PLOT_PX,
+    QUANTIZED_COLOUR,
+    curve,
+    figure,
+    legend,
+    make_page,
+    origin,
+    square_plot,
+    table,
+    tiles,
+    verdict,
+)
 from convert.repair import RepairStep
 from convert.report import Report, figures, percent
 from convert.verify import Comparison, EvaluationSet
@@ -142,17 +155,10 @@ def _confusion(title: str, counts: Any, labels: Sequence[str]) -> str:
 def _reliability(found: Comparison, scheme: str) -> str:
     curves = (
         ("#999", f"{scheme}, T = 1", found.calibration_before),
-        ("#c33", f"{scheme}, fitted T", found.calibration_after),
-        ("#36c", "float32, fitted T", found.calibration_float),
+        (QUANTIZED_COLOUR, f"{scheme}, fitted T", found.calibration_after),
+        (FLOAT_COLOUR, "float32, fitted T", found.calibration_float),
     )
-    lines = "".join(
-        f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="'
-        + " ".join(
-            f"{PLOT_PX * c:.1f},{PLOT_PX * (1 - a):.1f}" for c, a in zip(x.confidences, x.accuracies, strict=True)
-        )
-        + '"/>'
-        for colour, _, x in curves
-    )
+    lines = "".join(curve(x.confidences, x.accuracies, colour) for colour, _, x in curves)
     names = "".join(
         f'<li style="color:{colour}">{html.escape(name)}: expected calibration error {x.error:.4f}</li>'
         for colour, name, x in curves
@@ -218,6 +224,6 @@ def _repair_section(steps: Sequence[RepairStep]) -> str:
 def _edgetpu_section(mapping: EdgeTpuMapping | None) -> str:
     if mapping is None:
         return ""
-    verdict = "would take the whole graph" if mapping.fits else "would leave operators on the CPU"
+    answer = "would take the whole graph" if mapping.fits else "would leave operators on the CPU"
     left = "".join(f"<li>{html.escape(line)}</li>" for line in mapping.left)
-    return f"<h2>Edge TPU</h2><p>It {verdict}: {len(mapping.mapped)} operators mapped.</p><ul>{left}</ul>"
+    return f"<h2>Edge TPU</h2><p>It {answer}: {len(mapping.mapped)} operators mapped.</p><ul>{left}</ul>"

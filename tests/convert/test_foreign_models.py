@@ -51,7 +51,11 @@ def test_a_float_tflite_converts_and_its_softmax_goes(tmp_path: Path) -> None:
     (tmp_path / "m.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(network).convert())
     model = load_model(tmp_path / "m.tflite", arithmetic=None)
     assert (model.kind, model.softmax_removed) == ("tflite", True)
-    assert "SOFTMAX" not in [op.name for op in Graph(model.tflite).ops()]
+    graph = Graph(model.tflite)
+    assert "SOFTMAX" not in [op.name for op in graph.ops()]
+    names = [graph.name(index) for index in range(graph.tensor_count)]
+    assert len(set(names)) == len(names)
+    assert not any(";" in name for name in names), "a fused operator is named after its first part"
     assert accuracy(model) > 0.95
     assert_same_function(model, PIXELS)
 
