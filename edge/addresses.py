@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from edge.config import Config, load_config
-from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, MienError
+from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, EXIT_USAGE, MienError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -75,7 +75,10 @@ def with_additions(networks: Sequence[Network], present: str) -> list[Network]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Narrows or widens the unit's list; returns 0, or 1 when it stays as it is."""
+    """Narrows or widens the unit's list; returns 0, 1 when it stays as it is, 2 for other arguments."""
+    if len(arguments) != 2:
+        print("wanted: CONFIG UNIT")
+        return EXIT_USAGE
     file, unit = Path(arguments[0]), arguments[1]
     try:
         networks = allowed_networks(load_config(file))

@@ -86,12 +86,11 @@ def check_outbox(subject: Subject) -> list[Finding]:
 
 def check_service(subject: Subject) -> list[Finding]:
     """What systemd says of the service that reads this configuration."""
-    name = subject.instance
-    if name is None or shutil.which("systemctl") is None:
+    unit, known = _unit_of(subject)
+    if unit is None:
         return []
-    unit, known = f"mien@{name}", _unit_properties(f"mien@{name}")
     if known.get("LoadState") != "loaded":
-        fix = f"sudo systemd/install {name}"
+        fix = f"sudo systemd/install {subject.instance}"
         return [Finding(check="service", status="note", found=f"{unit} is not installed", fix=fix)]
     state = f"{unit} is {known.get('ActiveState')} ({known.get('SubState')})"
     restarts = known.get("NRestarts", "0")
@@ -109,10 +108,7 @@ def check_service(subject: Subject) -> list[Finding]:
 
 def check_reach(subject: Subject) -> list[Finding]:
     """Whether the service is let out to what its configuration names; this command is not confined as it is."""
-    if subject.instance is None or shutil.which("systemctl") is None:
-        return []
-    unit = f"mien@{subject.instance}"
-    known = _unit_properties(unit)
+    unit, known = _unit_of(subject)
     if "0.0.0.0/0" not in known.get("IPAddressDeny", "").split():
         return []
     networks = with_additions(allowed_networks(subject.config), known.get("IPAddressAllow", ""))
@@ -140,6 +136,14 @@ def _outbox_folder(subject: Subject) -> Path | None:
     if subject.config.mqtt.outbox_dir:
         return Path(subject.config.mqtt.outbox_dir)
     return state_directory() or (STATE_DIR / subject.instance if subject.instance else None)
+
+
+def _unit_of(subject: Subject) -> tuple[str | None, Mapping[str, str]]:
+    """Name and properties of the service that reads this configuration; None and none where there cannot be one."""
+    if subject.instance is None or shutil.which("systemctl") is None:
+        return None, {}
+    unit = f"mien@{subject.instance}"
+    return unit, _unit_properties(unit)
 
 
 def _unit_properties(unit: str) -> Mapping[str, str]:

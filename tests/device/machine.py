@@ -51,24 +51,25 @@ class Architecture:
 
     name: str
     qemu: tuple[str, ...]
+    package: str
     console: str
     words: str
     described: str
 
-    @property
-    def needs(self) -> dict[str, str]:
-        """Programs and their Debian packages."""
-        program = self.qemu[0]
-        return {program: "qemu-system-arm" if self.name == "arm64" else "qemu-system-x86"}
-
 
 ARCHITECTURES = {
     "arm64": Architecture(
-        "arm64", ("qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72"), "ttyAMA0", "", "arm64, Cortex-A72"
+        "arm64",
+        ("qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72"),
+        "qemu-system-arm",
+        "ttyAMA0",
+        "",
+        "arm64, Cortex-A72",
     ),
     "amd64": Architecture(
         "amd64",
         ("qemu-system-x86_64", "-M", "q35", "-accel", "tcg", "-cpu", "max"),
+        "qemu-system-x86",
         "ttyS0",
         "edd=off no_timer_check",
         "x86_64",

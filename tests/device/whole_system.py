@@ -37,7 +37,8 @@ def make_image(work: Path, *, arch: str) -> Image:
         sys.exit(f"no Debian has Python {sys.version_info[0]}.{sys.version_info[1]}: use 3.11 or 3.13")
     if os.geteuid() != 0:
         sys.exit("making a root file system needs root")
-    wanted = {"mmdebstrap": "mmdebstrap", "depmod": "kmod", "cpio": "cpio", **ARCHITECTURES[arch].needs}
+    emulated = ARCHITECTURES[arch]
+    wanted = {"mmdebstrap": "mmdebstrap", "depmod": "kmod", "cpio": "cpio", emulated.qemu[0]: emulated.package}
     missing = [package for program, package in wanted.items() if shutil.which(program) is None]
     if missing:
         sys.exit(f"missing: apt-get install {' '.join(missing)}")
