@@ -3,7 +3,8 @@
     python -m edge.addresses /etc/mien/front.toml mien@front.service
 
 The unit runs it as root before each start. Until then, and where it fails, the own list of the unit holds: this machine
-and private networks.
+and private networks. An address that was named once stays allowed until the machine restarts: nobody can tell it from
+one that an administrator has added.
 """
 
 from __future__ import annotations
