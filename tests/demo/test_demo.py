@@ -171,6 +171,31 @@ def test_a_signal_ends_it_cleanly_early_and_late(number: signal.Signals, after: 
     assert "mien demo --camera 0" in rest
 
 
+SIGNALS_ALL_OVER_THE_WAIT = """
+import queue, random, signal, sys
+from types import SimpleNamespace as Fake
+from edge.demo import _stop_on_signals, run
+
+class Screen:
+    def show(self, story):
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 3e-4))
+
+run.DRAW_INTERVAL_S = 1e-4
+signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+daemon, listener, story = Fake(poll=lambda: None), Fake(messages=queue.Queue()), Fake(availability="online")
+for _ in range(int(sys.argv[1])):
+    with _stop_on_signals() as stop:
+        run._watch(daemon, listener, story, Screen(), seconds=0, stop=stop)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+
+
+def test_a_signal_ends_it_whatever_the_main_thread_is_doing() -> None:
+    """It waited for itself where Ctrl-C came while the main thread held the lock of the event that asks for the end."""
+    command = [sys.executable, "-c", SIGNALS_ALL_OVER_THE_WAIT, "10000"]
+    subprocess.run(command, timeout=TIMEOUT_S, check=True)
+
+
 @needs_amqtt
 @needs_models
 def test_a_camera_that_is_not_there_is_one_line_and_the_daemon_s_exit_code() -> None:
