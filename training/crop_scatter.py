@@ -70,3 +70,15 @@ def move_crops(dataset: Dataset, moves: Moves) -> Dataset:
         top = round(height / 2 + down * side - cut / 2)
         moved.append(cut_square(image, (left, top, cut)))
     return replace(dataset, images=stack_images(moved))
+
+
+def scatter(dataset: Dataset, *, cuts: int, seed: int) -> Dataset:
+    """``cuts`` scattered cuts of every picture, as one data set.
+
+    Args:
+        dataset: crops that show the face exactly.
+        cuts: of each.
+        seed: of the draw.
+    """
+    repeated = dataset.select(np.tile(np.arange(len(dataset)), cuts))
+    return move_crops(repeated, draw_moves(len(repeated), seed=seed))

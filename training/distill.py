@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from edge.contract.scores import softmax
 from edge.errors import ConfigError
-from training.fit import Teachers, predict_logits
+from training.fit import Teachers, fits_processor, predict_logits
 from training.kept_models import load_keras_model, target_files
 from training.recipe import Recipe
 from training.runs import hash_file
@@ -36,18 +36,24 @@ def load_teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers:
     if not paths:
         raise ConfigError(recipe.name, "distill", "no teacher given")
     files = [target_files(path, recipe) for path in paths]
-    models = {file: _load_fitting(file, recipe) for heads in files for file in heads}
+    teachers = {file: _predictor(_load_fitting(file, recipe), recipe) for heads in files for file in heads}
     temperature = recipe.distill.temperature
 
     def teach(inputs: Floats) -> Floats:
-        scores = {
-            file: softmax(predict_logits(model, inputs)[:, 0], temperature=temperature)
-            for file, model in models.items()
-        }
+        scores = {file: softmax(predict(inputs), temperature=temperature) for file, predict in teachers.items()}
         taught: Floats = np.mean([[scores[file] for file in heads] for heads in files], axis=0).swapaxes(0, 1)
         return taught.astype(np.float32)
 
-    return Teachers(teach=teach, sha256={f"{i}:{file.name}": hash_file(file) for i, file in enumerate(models)})
+    return Teachers(teach=teach, sha256={f"{i}:{file.name}": hash_file(file) for i, file in enumerate(teachers)})
+
+
+def _predictor(model: Any, recipe: Recipe) -> Callable[[Floats], Floats]:
+    """(n, classes) logits of pictures, as fast as this machine can at the recipe's precision."""
+    if fits_processor(model, recipe.train.precision):
+        from training.torch_step import make_predictor
+
+        return make_predictor(model)
+    return lambda inputs: predict_logits(model, inputs)[:, 0]
 
 
 def _load_fitting(file: Path, recipe: Recipe) -> Any:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import keras
 import msgspec
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from edge.errors import DataError, TrainingError, UsageError
 from training.architectures import make_model
 from training.batches import Batches, Teach
+from training.crop_scatter import scatter
 from training.curves import draw_curves
 from training.files import write_file
 from training.holdout import TrainingData
@@ -42,6 +43,9 @@ from training.runs import (
 from training.state import AveragedWeights, load_checkpoint, save_checkpoint
 from training.targets import NOT_JUDGED, Arrays, Floats, class_offsets, make_arrays, prepare_targets
 from training.warm_start import KnownWeights, begin_with
+
+SCATTERED_CUTS: Final = 4
+"""Of every validation picture, where a recipe is validated on scattered crops."""
 
 
 class Reporter(Protocol):
@@ -116,12 +120,15 @@ def fit(
         training, validation = make_arrays(data.train, recipe), make_arrays(data.validation, recipe)
         if not (validation.labels != NOT_JUDGED).any(axis=0).all():
             raise DataError(data.validation.name, "no validation picture that every target of the recipe can judge")
+        record = _describe(recipe, data, training, validation, teachers, began_with, accelerators)
+        if recipe.data.validation_crops == "scattered":
+            cuts = scatter(data.validation, cuts=SCATTERED_CUTS, seed=recipe.data.seed)
+            validation = make_arrays(cuts, recipe)
         if recipe.features:
             from training.features import extract
 
             training = extract(training, recipe, cache=out.parent / "features")
             validation = extract(validation, recipe, cache=out.parent / "features")
-        record = _describe(recipe, data, training, validation, teachers, began_with, accelerators)
         targets = prepare_targets(training, recipe, source=data.train.name)
         teach = teachers.teach if teachers else None
         if teach and recipe.distill and recipe.distill.views == "plain":
@@ -178,13 +185,18 @@ def judge_both_ways(teach: Teach, inputs: npt.NDArray[Any], *, batch_size: int =
     return np.concatenate([judge(inputs[start : start + batch_size]) for start in range(0, len(inputs), batch_size)])
 
 
-def _fits_processor(model: Any, record: RunRecord) -> bool:
-    """Whether PyTorch's fused operations can train this network of mixed bfloat16; see `training.torch_step`."""
-    if keras.backend.backend() != "torch" or record.machine["accelerators"] != "0":
+def fits_processor(model: Any, precision: str) -> bool:
+    """Whether PyTorch's fused operations on a processor can compute this network; see `training.torch_step`.
+
+    Args:
+        model: of any layers.
+        precision: the recipe's.
+    """
+    if keras.backend.backend() != "torch" or precision != "mixed_bfloat16" or use_accelerators():
         return False
     from training.torch_step import is_supported
 
-    return model.dtype_policy.name == "mixed_bfloat16" and is_supported(model)
+    return is_supported(model)
 
 
 class _Run:
@@ -214,7 +226,7 @@ class _Run:
             options=recipe.model.options,
         )
         self.model = build()
-        if fused := _fits_processor(self.model, record):
+        if fused := fits_processor(self.model, recipe.train.precision):
             keras.config.set_dtype_policy("float32")  # only the step computes in bfloat16
             self.model = build()
         if weights is not None:

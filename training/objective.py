@@ -25,7 +25,8 @@ def make_loss(
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015.
     """
 
-    shares = np.array(weights or [1.0] * heads, np.float32)[:, None]
+    # A tensor of the backend: a tensor of PyTorch's refuses to be multiplied by an array.
+    shares = ops.convert_to_tensor(np.array(weights or [1.0] * heads, np.float32)[:, None])
 
     def cross_entropy(targets: Any, logits: Any) -> Any:
         return -ops.mean(ops.sum(shares * targets * ops.log_softmax(logits, axis=-1), axis=(1, 2)))

@@ -65,12 +65,15 @@ class Data(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         classes: labels in the order of the logits.
         targets: one head of the network for each; the last one is the one that counts.
         validation: share of the training split that is held out where the data name no validation split.
-        seed: of the split.
+        validation_crops: ``exact``: as the data set cut them; ``scattered``: as a detector's boxes cut them on the
+            device, several times each (`training.crop_scatter`), so that the epoch that is kept is the best one there.
+        seed: of the split, and of the scatter.
     """
 
     classes: tuple[str, ...] = LABELS
     targets: tuple[Target, ...] = ("own",)
     validation: float = 0.1
+    validation_crops: Literal["exact", "scattered"] = "exact"
     seed: int = 2013
 
 

@@ -1,4 +1,4 @@
-"""A training step for PyTorch on a processor: the Keras network's own variables through channels-last bfloat16 kernels.
+"""A Keras network's own variables through PyTorch's channels-last bfloat16 kernels on a processor: training, teaching.
 
 Keras' layers on PyTorch convert between memory layouts and compute batch statistics in separate operations, which a
 processor spends most of its time on. Here the same graph, on the same variables, is computed by PyTorch's fused
@@ -32,7 +32,7 @@ class TorchStep:
 
     def __init__(self, model: Any, loss: Loss) -> None:
         self._model, self._loss = model, loss
-        self._graph = [(_inputs(layer), id(layer.output), _covered(layer)) for layer in model.layers[1:]]
+        self._forward = Forward(model, training=True)
         self._sum, self._count = 0.0, 0
 
     def reset_metrics(self) -> None:
@@ -47,7 +47,7 @@ class TorchStep:
             targets: as the loss takes them.
         """
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = self.logits(torch.from_numpy(inputs))
+            logits = self._forward(torch.from_numpy(inputs))
         loss = self._loss(torch.from_numpy(targets), logits.float())
         self._model.zero_grad()
         loss.backward()
@@ -57,18 +57,47 @@ class TorchStep:
         self._sum, self._count = self._sum + float(loss.detach()), self._count + 1
         return self._sum / self._count
 
-    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """The network's output in training, for (n, height, width, channels) float32."""
+
+class Forward:
+    """A network's output, computed by PyTorch's operations on the Keras variables.
+
+    Args:
+        model: of layers that `is_supported` knows.
+        training: with batch statistics and dropout; else as the network is used.
+    """
+
+    def __init__(self, model: Any, *, training: bool) -> None:
+        self._input, self._output = id(model.inputs[0]), id(model.outputs[0])
+        self._graph = [(_inputs(layer), id(layer.output), _covered(layer, training)) for layer in model.layers[1:]]
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(n, outputs) for (n, height, width, channels) float32."""
         # Channels last in memory, channels first by name: what PyTorch's convolutions are fastest on.
-        found = {id(self._model.inputs[0]): inputs.permute(0, 3, 1, 2)}
+        found = {self._input: inputs.permute(0, 3, 1, 2)}
         for sources, result, operation in self._graph:
             found[result] = operation(*(found[source] for source in sources))
-        return found[id(self._model.outputs[0])]
+        return found[self._output]
+
+
+def make_predictor(model: Any) -> Callable[[Floats], Floats]:
+    """(n, outputs) float32 logits for (n, height, width, channels) float32, in bfloat16: a teacher's opinion.
+
+    Args:
+        model: of layers that `is_supported` knows.
+    """
+    forward = Forward(model, training=False)
+
+    def predict(inputs: Floats) -> Floats:
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            logits: Floats = forward(torch.from_numpy(inputs)).float().numpy()
+        return logits
+
+    return predict
 
 
 def is_supported(model: Any) -> bool:
     """Whether a network has one input and every layer its counterpart here."""
-    return len(model.inputs) == 1 and all(_operation(layer) is not None for layer in model.layers[1:])
+    return len(model.inputs) == 1 and all(_operation(layer, True) is not None for layer in model.layers[1:])
 
 
 def _inputs(layer: Any) -> list[int]:
@@ -76,13 +105,16 @@ def _inputs(layer: Any) -> list[int]:
     return [id(tensor) for tensor in source] if isinstance(source, list) else [id(source)]
 
 
-def _operation(layer: Any) -> Operation | None:
-    make = _OPERATIONS.get(type(layer))
-    return make(layer) if make else None
+def _operation(layer: Any, training: bool) -> Operation | None:
+    if make := _OPERATIONS.get(type(layer)):
+        return make(layer)
+    if make_for := _UNLIKE_IN_TRAINING.get(type(layer)):
+        return make_for(layer, training)
+    return None
 
 
-def _covered(layer: Any) -> Operation:
-    operation = _operation(layer)
+def _covered(layer: Any, training: bool) -> Operation:
+    operation = _operation(layer, training)
     if operation is None:
         raise ValueError(f"layer {layer.name} ({type(layer).__name__}) is not covered; ask is_supported first")
     return operation
@@ -103,7 +135,7 @@ def _conv(layer: Any) -> Operation | None:
     return convolve
 
 
-def _batch_norm(layer: Any) -> Operation | None:
+def _batch_norm(layer: Any, training: bool) -> Operation | None:
     if not (layer.center and layer.scale) or layer.axis not in (-1, 3):
         return None
 
@@ -111,7 +143,7 @@ def _batch_norm(layer: Any) -> Operation | None:
         # The running variance is PyTorch's unbiased one: by 1/(n height width) above Keras', nothing at these sizes.
         return functional.batch_norm(
             x, layer.moving_mean.value, layer.moving_variance.value, layer.gamma.value, layer.beta.value,
-            training=True, momentum=1 - layer.momentum, eps=layer.epsilon,
+            training=training, momentum=1 - layer.momentum, eps=layer.epsilon,
         )  # fmt: skip
 
     return normalise
@@ -149,7 +181,6 @@ def _max_pool(layer: Any) -> Operation | None:
 _OPERATIONS: dict[type, Callable[[Any], Operation | None]] = {
     layers.Rescaling: lambda layer: lambda x: x * layer.scale + layer.offset,
     layers.Conv2D: _conv,
-    layers.BatchNormalization: _batch_norm,
     layers.ReLU: _relu,
     layers.Activation: lambda layer: _activation(layer.activation),
     layers.MaxPooling2D: _max_pool,
@@ -158,7 +189,12 @@ _OPERATIONS: dict[type, Callable[[Any], Operation | None]] = {
     # Keras flattens height, width, channels in this order.
     layers.Flatten: lambda layer: lambda x: x.permute(0, 2, 3, 1).flatten(1) if x.ndim == 4 else x.flatten(1),
     layers.Dense: _dense,
-    # Keras' own, for its random state is part of a checkpoint.
-    layers.Dropout: lambda layer: lambda x: layer(x, training=True),
 }
-"""What each kind of layer does in training; None where this layer's settings are not covered."""
+"""What each kind of layer does; None where this layer's settings are not covered."""
+
+_UNLIKE_IN_TRAINING: dict[type, Callable[[Any, bool], Operation | None]] = {
+    layers.BatchNormalization: _batch_norm,
+    # Keras' own, for its random state is part of a checkpoint.
+    layers.Dropout: lambda layer, training: lambda x: layer(x, training=training),
+}
+"""The same for layers that do something else in training than in use."""

@@ -153,6 +153,17 @@ def test_a_damaged_checkpoint_is_one_clear_line(data: TrainingData, tmp_path: Pa
         fit(two_heads(epochs=1), data, out=tmp_path / "run", resume=True)
 
 
+def test_scattered_validation_judges_the_same_training_on_other_crops(data: TrainingData, tmp_path: Path) -> None:
+    runs = {}
+    for crops in ("exact", "scattered"):
+        recipe = make_recipe(data={"validation_crops": crops}, train={"epochs": 2})
+        runs[crops] = fit(recipe, data, out=tmp_path / crops), load_log(tmp_path / crops)
+    (exact, rows), (scattered, others) = runs.values()
+    assert [row.loss for row in rows] == [row.loss for row in others]
+    assert all(row.validation_loss != other.validation_loss for row, other in zip(rows, others, strict=True))
+    assert exact.counts == scattered.counts
+
+
 def test_the_loss_is_weighted_cross_entropy_of_labels_and_teachers() -> None:
     rng = np.random.default_rng(4)
     logits = rng.normal(size=(5, 6)).astype(np.float32)
