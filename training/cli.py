@@ -168,6 +168,8 @@ def tune(
     space: Annotated[Path, typer.Argument(help="The search space (TOML).", metavar="SPACE.toml")],
     out_folder: RunFolder,
     data: DataSpecs = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Another number of trials than the space's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Another number of epochs a trial.")] = None,
 ) -> None:
     """Search a family of networks; an interrupted search goes on. The best becomes a recipe file."""
     from training.holdout import load_training_data
@@ -175,11 +177,11 @@ def tune(
     from training.tune import BEST, load_space
     from training.tune import tune as search
 
-    chosen, base = load_space(space)
+    chosen, base = load_space(space, trials=trials, epochs=epochs)
     with ConsoleReporter(err, epochs=chosen.epochs) as reporter:
-        trials = search(chosen, base, load_training_data(_specs(data), base), out=out_folder, reporter=reporter)
+        found = search(chosen, base, load_training_data(_specs(data), base), out=out_folder, reporter=reporter)
     table = Table("trial", "accuracy", *chosen.parameters)
-    for trial in trials[:20]:
+    for trial in found[:20]:
         table.add_row(trial.number, f"{100 * trial.accuracy:.2f} %", *(_short(v) for v in trial.values.values()))
     out.print(table)
     out.print(f"best recipe: {out_folder / BEST}")

@@ -92,8 +92,13 @@ class Trial(Struct, frozen=True, kw_only=True):
     values: dict[str, Any]
 
 
-def load_space(path: Path) -> tuple[Space, Recipe]:
+def load_space(path: Path, *, trials: int | None = None, epochs: int | None = None) -> tuple[Space, Recipe]:
     """Reads a space and its base recipe.
+
+    Args:
+        path: of the TOML file.
+        trials: instead of the file's.
+        epochs: of a trial, instead of the file's.
 
     Raises:
         ConfigError: for a file that is no space, or alternatives that say nothing.
@@ -119,7 +124,7 @@ def load_space(path: Path) -> tuple[Space, Recipe]:
     base = load_recipe(beside if beside.is_file() else space.base)
     if not (space.parameters and space.trials > 0 and space.epochs > 0):
         raise ConfigError(path, "", "at least one parameter, one trial and one epoch")
-    return space, base
+    return msgspec.structs.replace(space, trials=trials or space.trials, epochs=epochs or space.epochs), base
 
 
 def tune(space: Space, base: Recipe, data: TrainingData, *, out: Path, reporter: Reporter | None = None) -> list[Trial]:

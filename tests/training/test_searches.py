@@ -86,7 +86,8 @@ def test_a_search_writes_a_table_and_the_best_recipe_and_goes_on_where_it_stoppe
     assert best == msgspec.structs.replace(apply_values(recipe, trials[0].values), name="tiny_tuned")
     assert best.train.epochs == 9
     assert (tmp_path / "search" / TRIALS).read_text().splitlines()[1].startswith(trials[0].number)
-    more = tune(msgspec.structs.replace(space, trials=3), recipe, data, out=tmp_path / "search", reporter=counts)
+    space, recipe = load_space(file, trials=3)
+    more = tune(space, recipe, data, out=tmp_path / "search", reporter=counts)
     assert (len(more), counts.epochs) == (3, 3), "the first two trials are not trained again"
     assert isinstance(more[0], Trial)
 
