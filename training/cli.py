@@ -76,6 +76,9 @@ def export(
     name: Annotated[str | None, typer.Option(help="Name of the bundle; otherwise the folder's.")] = None,
     notice: Annotated[list[str] | None, typer.Option(help="Line that must go with the weights; repeatable.")] = None,
     notes: Annotated[str | None, typer.Option(help="For the model card; otherwise the recipe's description.")] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="When the gate fails, find what brings the model back.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle.")] = False,
 ) -> None:
     """Quantize a run's network and write a bundle, by mien-convert and with its verdict."""
@@ -93,6 +96,7 @@ def export(
             name=name,
             notices=tuple(notice or ()),
             notes=notes,
+            repair=repair,
             force=force,
         )
     )

@@ -29,6 +29,7 @@ def export_run(
     name: str | None = None,
     notices: tuple[str, ...] = (),
     notes: str | None = None,
+    repair: bool = False,
     force: bool = False,
 ) -> int:
     """Quantizes a run's network into a bundle whose manifest says what it was trained on.
@@ -44,6 +45,7 @@ def export_run(
         name: of the bundle; the folder's where None.
         notices: lines that must go with the weights.
         notes: for the model card; the recipe's description where None.
+        repair: when the gate fails, find what brings the model back.
         force: replace a bundle.
 
     Returns:
@@ -69,7 +71,7 @@ def export_run(
             notices=notices, notes=recipe.description if notes is None else notes, trained_from=origin, git=None,
             scheme="int8", io=None, scale=None, mean=None,
             color=None if recipe.input.colour == "grey" else recipe.input.colour, head="logits", max_drop=1.0,
-            max_class_drop=5.0, repair=False, qat=0, edgetpu=False, calibration_count=512, seed=0, json=None,
+            max_class_drop=5.0, repair=repair, qat=0, edgetpu=False, calibration_count=512, seed=0, json=None,
             force=force,
         )  # fmt: skip
         return run_quantize(arguments)

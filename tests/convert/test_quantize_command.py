@@ -161,6 +161,7 @@ def test_a_model_that_breaks_fails_is_not_written_and_comes_back_by_repair(
     failed = mien_convert(*workshop.arguments(out, model=tmp_path / "broken.keras"))
     assert failed.code == 3
     assert failed.out.splitlines()[-1].startswith("failed: accuracy fell by")
+    assert "no bundle was written (--repair looks for what brings it back" in failed.out
     assert not out.exists()
     forced = mien_convert(*workshop.arguments(out, model=tmp_path / "broken.keras"), "--force")
     assert forced.code == 3
