@@ -124,9 +124,11 @@ def run_quantize(arguments: QuantizeArguments) -> int:
         write_page(folder, _page(report, run))
         write_json(arguments.json, report)
     _print_summary(report)
-    mend = "" if arguments.repair else "--repair looks for what brings it back, "
-    none = f"no bundle was written ({mend}--force writes it marked as failed)"
-    print(f"{f'bundle {arguments.out}' if written else none}; report {folder / PAGE_FILE}")
+    hint = "" if arguments.repair else "--repair looks for what brings it back, "
+    where = f"no bundle was written ({hint}--force writes it marked as failed)"
+    if written:
+        where = f"bundle {arguments.out}"
+    print(f"{where}; report {folder / PAGE_FILE}")
     _print_verdict(report.comparison)
     return EXIT_CODES[report.comparison.status]
 

@@ -37,6 +37,9 @@ FIXED: Final[dict[str, tuple[float, float, float]]] = {
 }
 """Single moves by half an interquartile range: shift right, shift down (shares of the side), side (1 is exact)."""
 
+DRAWS: Final = 4
+"""Scattered cuts of every picture that a measurement is the mean of."""
+
 Moves = npt.NDArray[np.float64]
 
 

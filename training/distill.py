@@ -36,21 +36,21 @@ def load_teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers:
     if not paths:
         raise ConfigError(recipe.name, "distill", "no teacher given")
     files = [target_files(path, recipe) for path in paths]
-    teachers = {file: _predictor(_load_fitting(file, recipe), recipe) for heads in files for file in heads}
+    predictors = {file: _predictor(_load_fitting(file, recipe), recipe) for heads in files for file in heads}
     temperature = recipe.distill.temperature
 
     def teach(inputs: Floats) -> Floats:
-        scores = {file: softmax(predict(inputs), temperature=temperature) for file, predict in teachers.items()}
+        scores = {file: softmax(predict(inputs), temperature=temperature) for file, predict in predictors.items()}
         taught: Floats = np.mean([[scores[file] for file in heads] for heads in files], axis=0).swapaxes(0, 1)
         return taught.astype(np.float32)
 
-    return Teachers(teach=teach, sha256={f"{i}:{file.name}": hash_file(file) for i, file in enumerate(teachers)})
+    return Teachers(teach=teach, sha256={f"{i}:{file.name}": hash_file(file) for i, file in enumerate(predictors)})
 
 
 def _predictor(model: Any, recipe: Recipe) -> Callable[[Floats], Floats]:
     """(n, classes) logits of pictures, as fast as this machine can at the recipe's precision."""
     if fits_processor(model, recipe.train.precision):
-        from training.torch_step import make_predictor
+        from training.torch_network import make_predictor
 
         return make_predictor(model)
     return lambda inputs: predict_logits(model, inputs)[:, 0]

@@ -18,7 +18,7 @@ from convert.stats import Bools, Calibration, Coverage, Ints
 from edge.contract.scores import softmax
 from edge.errors import DataError, UsageError
 from edge.records import Floats
-from training.crop_scatter import FIXED, draw_moves, move_crops
+from training.crop_scatter import DRAWS, FIXED, draw_moves, move_crops
 from training.datasets import Dataset, DatasetSpec, concatenate, read_dataset
 from training.datasets.split_names import PRIVATE_TEST, PUBLIC_TEST, TEST
 from training.evaluated_model import EvaluatedModel, load_evaluated_model
@@ -26,7 +26,6 @@ from training.files import write_file
 
 SCHEMA: Final = "mien.evaluation/1"
 COVERAGES: Final = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
-SCATTER_DRAWS: Final = 4
 
 
 class Share(Struct, frozen=True, kw_only=True):
@@ -377,7 +376,7 @@ def _scatter(model: EvaluatedModel, dataset: Dataset, labels: Ints, exact: Bools
         found: Bools = _logits(model, move_crops(dataset, moves), flip=flip).argmax(axis=1) == labels
         return found
 
-    draws = np.stack([right(draw_moves(len(dataset), seed=seed)) for seed in range(SCATTER_DRAWS)])
+    draws = np.stack([right(draw_moves(len(dataset), seed=seed)) for seed in range(DRAWS)])
     lost = exact.astype(np.float64) - draws.mean(axis=0)
     half = stats.Z_95 * float(lost.std(ddof=1)) / math.sqrt(len(lost)) if len(lost) > 1 else math.inf
     drop = float(lost.mean())
@@ -386,7 +385,7 @@ def _scatter(model: EvaluatedModel, dataset: Dataset, labels: Ints, exact: Bools
         drop=100 * drop,
         drop_low=100 * (drop - half),
         drop_high=100 * (drop + half),
-        draws=SCATTER_DRAWS,
+        draws=DRAWS,
         moves={name: float(right(np.tile(move, (len(dataset), 1))).mean()) for name, move in FIXED.items()},
     )
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import keras
 import msgspec
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from edge.errors import DataError, TrainingError, UsageError
 from training.architectures import make_model
 from training.batches import Batches, Teach
-from training.crop_scatter import scatter
+from training.crop_scatter import DRAWS, scatter
 from training.curves import draw_curves
 from training.files import write_file
 from training.holdout import TrainingData
@@ -43,9 +43,6 @@ from training.runs import (
 from training.state import AveragedWeights, load_checkpoint, save_checkpoint
 from training.targets import NOT_JUDGED, Arrays, Floats, class_offsets, make_arrays, prepare_targets
 from training.warm_start import KnownWeights, begin_with
-
-SCATTERED_CUTS: Final = 4
-"""Of every validation picture, where a recipe is validated on scattered crops."""
 
 
 class Reporter(Protocol):
@@ -122,7 +119,7 @@ def fit(
             raise DataError(data.validation.name, "no validation picture that every target of the recipe can judge")
         record = _describe(recipe, data, training, validation, teachers, began_with, accelerators)
         if recipe.data.validation_crops == "scattered":
-            cuts = scatter(data.validation, cuts=SCATTERED_CUTS, seed=recipe.data.seed)
+            cuts = scatter(data.validation, cuts=DRAWS, seed=recipe.data.seed)
             validation = make_arrays(cuts, recipe)
         if recipe.features:
             from training.features import extract
@@ -156,13 +153,17 @@ def use_accelerators() -> int:
     Returns:
         How many accelerators Keras sees; 0 for the processor alone, or a backend that cannot list them.
     """
-    try:
-        devices = [d for d in keras.distribution.list_devices() if not d.startswith("cpu")]
-    except (NotImplementedError, AttributeError, RuntimeError):
-        return 0
+    devices = _accelerators()
     if len(devices) > 1:
         keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
     return len(devices)
+
+
+def _accelerators() -> list[str]:
+    try:
+        return [device for device in keras.distribution.list_devices() if not device.startswith("cpu")]
+    except (NotImplementedError, AttributeError, RuntimeError):
+        return []
 
 
 def predict_logits(model: Any, inputs: npt.NDArray[Any], *, heads: int = 1, batch_size: int = 256) -> Floats:
@@ -186,15 +187,15 @@ def judge_both_ways(teach: Teach, inputs: npt.NDArray[Any], *, batch_size: int =
 
 
 def fits_processor(model: Any, precision: str) -> bool:
-    """Whether PyTorch's fused operations on a processor can compute this network; see `training.torch_step`.
+    """Whether PyTorch's fused operations on a processor can compute this network; see `training.torch_network`.
 
     Args:
         model: of any layers.
         precision: the recipe's.
     """
-    if keras.backend.backend() != "torch" or precision != "mixed_bfloat16" or use_accelerators():
+    if keras.backend.backend() != "torch" or precision != "mixed_bfloat16" or _accelerators():
         return False
-    from training.torch_step import is_supported
+    from training.torch_network import is_supported
 
     return is_supported(model)
 
@@ -246,7 +247,7 @@ class _Run:
         self.model.optimizer.build(self.model.trainable_variables)
         self.step = self.model
         if fused:
-            from training.torch_step import TorchStep
+            from training.torch_network import TorchStep
 
             self.step = TorchStep(self.model, loss)
         self.average = AveragedWeights(self.model, decay=recipe.train.ema) if recipe.train.ema else None

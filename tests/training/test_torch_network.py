@@ -20,7 +20,7 @@ AGAINST_KERAS = """
 import keras, numpy as np, torch
 from training.architectures import ARCHITECTURES, make_model
 from training.objective import make_loss
-from training.torch_step import Forward, TorchStep, is_supported, make_predictor
+from training.torch_network import Forward, TorchStep, is_supported, make_predictor
 
 class Exact(TorchStep):
     def train_on_batch(self, inputs, targets):
@@ -56,9 +56,9 @@ assert not is_supported(make_model("osnet", input_shape=(48, 48, 1), outputs=7, 
 
 
 IS_USED = """
-import sys, training.torch_step
+import sys, training.torch_network
 from training.cli import main
-setattr(training.torch_step, sys.argv.pop(1), lambda *_: sys.exit("it is used"))
+setattr(training.torch_network, sys.argv.pop(1), lambda *_: sys.exit("it is used"))
 sys.argv[0] = "mien-train"
 main()
 """
