@@ -52,8 +52,8 @@ def _predictor(model: Any, recipe: Recipe) -> Callable[[Floats], Floats]:
     if fits_processor(model, recipe.train.precision):
         from training.torch_network import make_predictor
 
-        return make_predictor(model)
-    return lambda inputs: predict_logits(model, inputs)[:, 0]
+        return make_predictor(model, bfloat16=True)
+    return lambda inputs: predict_logits(model.predict_on_batch, inputs)[:, 0]
 
 
 def _load_fitting(file: Path, recipe: Recipe) -> Any:

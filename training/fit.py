@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -166,10 +167,17 @@ def _accelerators() -> list[str]:
         return []
 
 
-def predict_logits(model: Any, inputs: npt.NDArray[Any], *, heads: int = 1, batch_size: int = 256) -> Floats:
-    """(n, heads, classes) float32 logits of pictures (n, height, width, channels)."""
+def predict_logits(predict: Teach, inputs: npt.NDArray[Any], *, heads: int = 1, batch_size: int = 256) -> Floats:
+    """(n, heads, classes) float32 logits of pictures (n, height, width, channels).
+
+    Args:
+        predict: (n, height, width, channels) float32 in, (n, heads * classes) out.
+        inputs: of any dtype.
+        heads: of the network.
+        batch_size: pictures in one call.
+    """
     parts = [
-        np.asarray(model.predict_on_batch(inputs[start : start + batch_size].astype(np.float32)), np.float32)
+        np.asarray(predict(inputs[start : start + batch_size].astype(np.float32)), np.float32)
         for start in range(0, len(inputs), batch_size)
     ]
     return np.concatenate(parts).reshape(len(inputs), heads, -1)
@@ -245,11 +253,12 @@ class _Run:
             jit_compile="auto" if record.machine["accelerators"] != "0" else False,
         )
         self.model.optimizer.build(self.model.trainable_variables)
-        self.step = self.model
+        self.step, self.predict = self.model, self.model.predict_on_batch
         if fused:
-            from training.torch_network import TorchStep
+            from training.torch_network import TorchStep, keep_freed_memory, make_predictor
 
-            self.step = TorchStep(self.model, loss)
+            keep_freed_memory()
+            self.step, self.predict = TorchStep(self.model, loss), make_predictor(self.model, bfloat16=False)
         self.average = AveragedWeights(self.model, decay=recipe.train.ema) if recipe.train.ema else None
 
     def go(self, *, resume: bool) -> RunRecord:
@@ -308,11 +317,8 @@ class _Run:
         return loss
 
     def _validate(self, epoch: int, loss: float, started: float) -> EpochRow:
-        if self.average:
-            with self.average.applied():
-                logits = predict_logits(self.model, self.validation.inputs, heads=self.heads)
-        else:
-            logits = predict_logits(self.model, self.validation.inputs, heads=self.heads)
+        with self.average.applied() if self.average else nullcontext():
+            logits = predict_logits(self.predict, self.validation.inputs, heads=self.heads)
         logits -= self.offsets
         accuracies: dict[str, float] = {
             target: round(_accuracy(logits[:, head], self.validation.labels[:, head]), 6)
@@ -332,17 +338,11 @@ class _Run:
 
     def _save_models(self) -> None:
         """One Keras file a target, with the averaged weights where there are any."""
-        if self.average:
-            with self.average.applied():
-                self._save_heads()
-        else:
-            self._save_heads()
-
-    def _save_heads(self) -> None:
         *others, last = self.recipe.data.targets
-        for head, target in enumerate([*others, last]):
-            file = model_file(self.out, None if target == last else target)
-            save_model(deployable_model(self.model, self.recipe, head=head, offsets=self.offsets[head]), file)
+        with self.average.applied() if self.average else nullcontext():
+            for head, target in enumerate([*others, last]):
+                file = model_file(self.out, None if target == last else target)
+                save_model(deployable_model(self.model, self.recipe, head=head, offsets=self.offsets[head]), file)
 
     def _write_log(self, rows: list[EpochRow]) -> None:
         write_file(self.out / LOG, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))

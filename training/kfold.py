@@ -84,7 +84,7 @@ def kfold(
         judged = make_arrays(data.validation, recipe)
         kept = judged.labels[:, -1] != NOT_JUDGED
         truth = judged.labels[kept, -1]
-        predicted = predict_logits(load_keras_model(run), judged.inputs[kept])[:, 0].argmax(axis=1)
+        predicted = predict_logits(load_keras_model(run).predict_on_batch, judged.inputs[kept])[:, 0].argmax(axis=1)
         np.add.at(confusion, (truth, predicted), 1)
         counts.append(len(truth))
         accuracies.append(float((truth == predicted).mean()))

@@ -7,6 +7,7 @@ operations: loss, optimizer, schedule, checkpoints and everything else stay Kera
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,9 @@ from training.targets import Floats
 
 Operation = Callable[..., Any]
 """Tensors (n, channels, height, width) or (n, features) in, one out."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""Of glibc's malloc.h."""
 
 
 class TorchStep:
@@ -79,20 +83,34 @@ class Forward:
         return found[self._output]
 
 
-def make_predictor(model: Any) -> Callable[[Floats], Floats]:
-    """(n, outputs) float32 logits for (n, height, width, channels) float32, in bfloat16: a teacher's opinion.
+def make_predictor(model: Any, *, bfloat16: bool) -> Callable[[Floats], Floats]:
+    """(n, outputs) float32 logits for (n, height, width, channels) float32.
 
     Args:
         model: of layers that `is_supported` knows.
+        bfloat16: compute in it, which is enough for a teacher's opinion; else in float32, as the network is used.
     """
     forward = Forward(model, training=False)
 
     def predict(inputs: Floats) -> Floats:
-        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
             logits: Floats = forward(torch.from_numpy(inputs)).float().numpy()
         return logits
 
     return predict
+
+
+def keep_freed_memory() -> None:
+    """Has the C library keep large freed blocks for the next step.
+
+    glibc maps every block above 32 MB anew and returns it when it is freed; the kernel then fills its pages again at
+    every step, which costs a network with wide layers half its time on a virtual machine. Does nothing where the C
+    library is another.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def is_supported(model: Any) -> bool:

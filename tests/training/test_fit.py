@@ -81,7 +81,7 @@ def test_the_kept_files_score_what_the_log_says(data: TrainingData, tmp_path: Pa
     assert record.best is not None
     pixels = data.validation.model_inputs(size_px=16)
     for target, file in (("votes", model_file(tmp_path / "run")), ("own", model_file(tmp_path / "run", "own"))):
-        logits = predict_logits(load_keras_model(file), pixels)[:, 0]
+        logits = predict_logits(load_keras_model(file).predict_on_batch, pixels)[:, 0]
         accuracy = (logits.argmax(axis=1) == data.validation.labels).mean()
         assert accuracy == pytest.approx(record.best.accuracies[target], abs=1e-5)
 
@@ -99,10 +99,12 @@ def test_a_head_taken_out_gives_the_logits_of_the_whole_less_its_offsets() -> No
 
     whole = make_model("resnet", input_shape=(16, 16, 1), outputs=14, options=recipe.model.options)
     pixels = np.random.default_rng(1).integers(0, 256, (3, 16, 16, 1)).astype(np.float32)
-    logits = predict_logits(whole, pixels, heads=2)
+    logits = predict_logits(whole.predict_on_batch, pixels, heads=2)
     for head in (0, 1):
         offsets = np.arange(7, dtype=np.float32) * head
-        single = predict_logits(deployable_model(whole, recipe, head=head, offsets=offsets), pixels)[:, 0]
+        single = predict_logits(deployable_model(whole, recipe, head=head, offsets=offsets).predict_on_batch, pixels)[
+            :, 0
+        ]
         np.testing.assert_allclose(single, logits[:, head] - offsets, atol=1e-5)
 
 

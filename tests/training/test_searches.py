@@ -136,7 +136,7 @@ def test_features_are_written_once_and_the_kept_network_takes_pixels(tmp_path: P
     fit(recipe, data, out=tmp_path / "runs" / "two")
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "runs" / "features").iterdir()} == files
     pixels = data.validation.model_inputs(size_px=32, colour="bgr")
-    logits = predict_logits(load_keras_model(tmp_path / "runs" / "one"), pixels)[:, 0]
+    logits = predict_logits(load_keras_model(tmp_path / "runs" / "one").predict_on_batch, pixels)[:, 0]
     assert record.best is not None
     assert (logits.argmax(axis=1) == data.validation.labels).mean() == pytest.approx(record.best.accuracy, abs=1e-5)
 
@@ -178,6 +178,6 @@ def test_each_head_is_taught_by_the_teachers_head_for_the_same_target(tmp_path: 
     taught = load_teachers([tmp_path / "teacher"], student).teach(pixels)
     assert taught.shape == (len(pixels), 2, 7)
     for head, file in enumerate(("model_own.keras", "model.keras")):
-        logits = predict_logits(load_keras_model(tmp_path / "teacher" / file), pixels)[:, 0]
+        logits = predict_logits(load_keras_model(tmp_path / "teacher" / file).predict_on_batch, pixels)[:, 0]
         np.testing.assert_allclose(taught[:, head], softmax(logits), atol=1e-5)
     assert (taught[:, 0] != taught[:, 1]).any()
