@@ -5,7 +5,6 @@ It shows pictures of the data set and is written beside a run, never into a bund
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Final
 
@@ -165,7 +164,7 @@ def _pair(first: bytes, second: bytes) -> str:
 
 
 def _embed(png: bytes) -> str:
-    return f'<img class="wide" src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="">'
+    return f'<img class="wide" src="{page.data_uri(png)}" alt="">'
 
 
 def _percent(value: float | None) -> str:

@@ -75,13 +75,14 @@ def picture(image: Image, *, title: str = "", side_px: int = PICTURE_PX) -> str:
     height, width = image.shape[:2]
     if height > 2 * side_px:
         image = resize(image, (max(1, round(width * 2 * side_px / height)), 2 * side_px))
-    return f'<img src="{png_data(image)}" height="{side_px}" title="{escape(title)}" alt="{escape(title)}">'
-
-
-def png_data(image: Image) -> str:
-    """A picture as a data URI."""
     encoded: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = cv2.imencode(".png", image)[1]
-    return f"data:image/png;base64,{base64.b64encode(encoded.tobytes()).decode()}"
+    source = data_uri(encoded.tobytes())
+    return f'<img src="{source}" height="{side_px}" title="{escape(title)}" alt="{escape(title)}">'
+
+
+def data_uri(png: bytes) -> str:
+    """What an ``img`` shows without a file beside the page."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def figure(pictures: Iterable[str], caption: str) -> str:
