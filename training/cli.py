@@ -178,15 +178,16 @@ def tune(
     """Search a family of networks; an interrupted search goes on. The best becomes a recipe file."""
     from training.holdout import load_training_data
     from training.progress import ConsoleReporter
-    from training.tune import BEST, load_space
+    from training.tune import BEST, describe_values, load_space
     from training.tune import tune as search
 
     chosen, base = load_space(space, trials=trials, epochs=epochs)
     with ConsoleReporter(err, epochs=chosen.epochs) as reporter:
-        found = search(chosen, base, load_training_data(_specs(data), base), out=out_folder, reporter=reporter)
-    table = Table("trial", "accuracy", *chosen.parameters)
+        pictures = load_training_data(_specs(data), base)
+        found = search(chosen, base, pictures, out=out_folder, reporter=reporter, say=reporter.say)
+    table = Table("trial", "accuracy", *describe_values(found[0].values))
     for trial in found[:20]:
-        table.add_row(trial.number, f"{100 * trial.accuracy:.2f} %", *(_short(v) for v in trial.values.values()))
+        table.add_row(trial.number, f"{100 * trial.accuracy:.2f} %", *describe_values(trial.values).values())
     out.print(table)
     out.print(f"best recipe: {out_folder / BEST}")
 
@@ -274,10 +275,6 @@ def _specs(data: list[str] | None) -> tuple[str, ...]:
     if not data:
         raise UsageError("--data: at least one data set")
     return tuple(data)
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def main() -> None:

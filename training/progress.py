@@ -31,6 +31,10 @@ class ConsoleReporter:
     ) -> None:
         self._bars.stop()
 
+    def say(self, line: str) -> None:
+        """Prints a line above the bars."""
+        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+
     def step(self, *, epoch: int, step: int, steps: int, loss: float) -> None:
         """Moves the bar of the steps."""
         self._bars.update(self._steps, completed=step, total=steps, note=f"loss {loss:.4f}")

@@ -23,14 +23,14 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
-from edge.errors import ConfigError, TrainingError
+from edge.errors import ConfigError, MienError, TrainingError
 from training.files import write_file
 from training.fit import Reporter, fit
 from training.holdout import TrainingData
@@ -127,22 +127,61 @@ def load_space(path: Path, *, trials: int | None = None, epochs: int | None = No
     return msgspec.structs.replace(space, trials=trials or space.trials, epochs=epochs or space.epochs), base
 
 
-def tune(space: Space, base: Recipe, data: TrainingData, *, out: Path, reporter: Reporter | None = None) -> list[Trial]:
+def tune(
+    space: Space,
+    base: Recipe,
+    data: TrainingData,
+    *,
+    out: Path,
+    reporter: Reporter | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Trial]:
     """Searches, going on where an interrupted search of the same folder stopped.
 
-    Every trial is a run folder (``OUT/trials/…/run``); ``OUT/trials.csv`` is the table, best first, ``OUT/best.toml``
-    the recipe of the best, with the base's own number of epochs.
+    Every trial is a run folder (``OUT/trials/…/run``); after each, ``OUT/trials.csv`` is the table, best first, and
+    ``OUT/best.toml`` the recipe of the best, with the base's own number of epochs. A network that cannot be trained
+    (its loss is no number) is left out; three in a row end the search.
+
+    Args:
+        space: what is searched.
+        base: everything else.
+        data: of all trials.
+        out: folder of the search.
+        reporter: of each trial's epochs.
+        say: takes a line when a trial begins, ends or fails.
 
     Returns:
         The trials, best first.
+
+    Raises:
+        TrainingError: when three networks in a row could not be trained.
+        MienError: whatever else makes training stop.
     """
-    tuner = _make_tuner(space, base, data, out=out, reporter=reporter)
-    tuner.search()
-    trials = sorted(_finished(tuner, space), key=lambda trial: -trial.accuracy)
-    _write_table(trials, out / TRIALS)
-    best = msgspec.structs.replace(apply_values(base, trials[0].values), name=f"{base.name}_tuned")
-    write_file(out / BEST, dump_recipe(best).encode())
-    return trials
+    import keras_tuner
+
+    tuner = _make_tuner(space, base, data, out=out, reporter=reporter, say=say)
+    try:
+        tuner.search(verbose=0)
+    except keras_tuner.errors.FatalError as error:
+        raise error.__cause__ or error from None
+    except RuntimeError as error:  # keras-tuner's after three; what failed has been said
+        raise TrainingError(f"{out}: three networks in a row could not be trained") from error
+    return _write_found(tuner, space, base, out)
+
+
+def describe_values(values: Mapping[str, Any]) -> dict[str, str]:
+    """Each searched key as text for people, by the last part of its name; by the whole where that is not unique."""
+    last = [key.rpartition(".")[2] for key in values]
+    return {
+        short if last.count(short) == 1 else key: (
+            " ".join(map(str, value))
+            if isinstance(value, list)
+            else f"{value:.3g}"
+            if isinstance(value, float)
+            else str(value)
+        )
+        for short, (key, value) in zip(last, values.items(), strict=True)
+    }
 
 
 def apply_values(base: Recipe, values: Mapping[str, Any]) -> Recipe:
@@ -166,19 +205,40 @@ def apply_values(base: Recipe, values: Mapping[str, Any]) -> Recipe:
         raise ConfigError("space", "parameters", str(error)) from error
 
 
-def _make_tuner(space: Space, base: Recipe, data: TrainingData, *, out: Path, reporter: Reporter | None) -> Any:
+def _make_tuner(
+    space: Space, base: Recipe, data: TrainingData, *, out: Path, reporter: Reporter | None, say: Callable[[str], None]
+) -> Any:
     import keras_tuner
 
     # keras-tuner asks for a subclass; it is made here, so that the package is needed by this command alone.
     class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[misc]
         def run_trial(self, trial: Any, *_: Any, **__: Any) -> float:
             values = draw_values(space, trial.hyperparameters)
+            drawn = ", ".join(f"{key} {text}" for key, text in describe_values(values).items())
+            say(f"trial {trial.trial_id}: {drawn}")
             # Hyperband gives its better networks more epochs.
             epochs = int(trial.hyperparameters.values.get("tuner/epochs", space.epochs))
-            recipe = apply_values(base, {**values, "train.epochs": epochs})
             run = Path(self.get_trial_dir(trial.trial_id)) / "run"
-            record = fit(recipe, data, out=run, resume=(run / CHECKPOINT).is_file(), reporter=reporter)
+            try:
+                recipe = apply_values(base, {**values, "train.epochs": epochs})
+                record = fit(recipe, data, out=run, resume=(run / CHECKPOINT).is_file(), reporter=reporter)
+            except TrainingError as error:
+                say(f"trial {trial.trial_id} failed: {error}")
+                raise keras_tuner.errors.FailedTrialError(str(error)) from error
+            except MienError as error:
+                raise keras_tuner.errors.FatalError(str(error)) from error
             return -record.best.accuracy if record.best else 0.0
+
+        def on_trial_end(self, trial: Any) -> None:
+            super().on_trial_end(trial)
+            score = self.oracle.get_trial(trial.trial_id).score
+            if score is None:
+                return
+            best, *others = _write_found(self, space, base, out)
+            say(
+                f"trial {trial.trial_id}: {-100 * score:.2f} % of the validation pictures; "
+                f"best of {1 + len(others)}: trial {best.number}, {100 * best.accuracy:.2f} %"
+            )
 
     algorithms = {
         "random": keras_tuner.oracles.RandomSearchOracle,
@@ -209,18 +269,24 @@ def draw_values(space: Space, hyperparameters: Any) -> dict[str, Any]:
 
 
 def _finished(tuner: Any, space: Space) -> list[Trial]:
-    return [
+    """The trials that have a score, best first."""
+    trials = [
         Trial(number=trial.trial_id, accuracy=-trial.score, values=draw_values(space, trial.hyperparameters))
         for trial in tuner.oracle.trials.values()
         if trial.score is not None
     ]
+    return sorted(trials, key=lambda trial: -trial.accuracy)
 
 
-def _write_table(trials: list[Trial], path: Path) -> None:
+def _write_found(tuner: Any, space: Space, base: Recipe, out: Path) -> list[Trial]:
+    trials = _finished(tuner, space)
     if not trials:
-        raise TrainingError(f"{path.parent}: no trial was finished")
+        raise TrainingError(f"{out}: no trial was finished")
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["trial", "accuracy", *trials[0].values])
     writer.writerows([trial.number, f"{trial.accuracy:.4f}", *trial.values.values()] for trial in trials)
-    write_file(path, text.getvalue().encode())
+    write_file(out / TRIALS, text.getvalue().encode())
+    best = msgspec.structs.replace(apply_values(base, trials[0].values), name=f"{base.name}_tuned")
+    write_file(out / BEST, dump_recipe(best).encode())
+    return trials

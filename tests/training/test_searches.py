@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import msgspec  # noqa: E402
 from faces import make_recipe, write_faces  # noqa: E402
 
 from edge.contract.scores import softmax  # noqa: E402
-from edge.errors import ConfigError  # noqa: E402
+from edge.errors import ConfigError, TrainingError  # noqa: E402
 from training.distill import load_teachers  # noqa: E402
 from training.fit import SilentReporter, fit, predict_logits  # noqa: E402
 from training.holdout import load_training_data  # noqa: E402
@@ -21,7 +22,7 @@ from training.kept_models import load_keras_model  # noqa: E402
 from training.kfold import kfold, load_kfold  # noqa: E402
 from training.recipe import Distill, load_recipe  # noqa: E402
 from training.runs import EpochRow, dump_recipe, load_run  # noqa: E402
-from training.tune import BEST, TRIALS, Trial, apply_values, load_space, tune  # noqa: E402
+from training.tune import BEST, TRIALS, Parameter, Space, Trial, apply_values, load_space, tune  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 
@@ -78,9 +79,12 @@ def test_a_search_writes_a_table_and_the_best_recipe_and_goes_on_where_it_stoppe
     file.write_text(SPACE.format(base="base.toml"))
     space, recipe = load_space(file)
     data = load_training_data([str(write_faces(tmp_path))], recipe)
-    counts = Counts()
-    trials = tune(space, recipe, data, out=tmp_path / "search", reporter=counts)
+    counts, lines = Counts(), list[str]()
+    trials = tune(space, recipe, data, out=tmp_path / "search", reporter=counts, say=lines.append)
     assert (len(trials), counts.epochs) == (2, 2)
+    assert re.fullmatch(r"trial 0: widths \d \d, dropout \d\S*, learning_rate \S+", lines[0])
+    best = f"trial {trials[0].number}, {100 * trials[0].accuracy:.2f} %"
+    assert re.fullmatch(rf"trial 1: \S+ % of the validation pictures; best of 2: {best}", lines[3])
     assert trials[0].accuracy >= trials[1].accuracy
     best = load_recipe(tmp_path / "search" / BEST)
     assert best == msgspec.structs.replace(apply_values(recipe, trials[0].values), name="tiny_tuned")
@@ -90,6 +94,31 @@ def test_a_search_writes_a_table_and_the_best_recipe_and_goes_on_where_it_stoppe
     more = tune(space, recipe, data, out=tmp_path / "search", reporter=counts)
     assert (len(more), counts.epochs) == (3, 3), "the first two trials are not trained again"
     assert isinstance(more[0], Trial)
+
+
+def test_networks_that_cannot_be_trained_are_left_out_and_three_in_a_row_end_the_search(tmp_path: Path) -> None:
+    recipe = make_recipe(
+        input={"size_px": 16},
+        model={"architecture": "tuned_cnn", "options": {"filters": [4, 4], "dense": [8]}},
+        train={"optimizer": "sgd"},
+    )
+    data, lines = load_training_data([str(write_faces(tmp_path))], recipe), list[str]()
+    rates = Parameter(kind="choice", values=(1e-3, 100.0))
+    space = Space(base="tiny", parameters={"train.learning_rate": rates}, trials=2, epochs=3)
+    found = tune(space, recipe, data, out=tmp_path / "some", say=lines.append)
+    assert [trial.values["train.learning_rate"] for trial in found] == [1e-3]
+    assert sum("failed: " in line and "the loss is nan" in line for line in lines) == 1
+    rates = Parameter(kind="linear", low=90, high=100)
+    none = Space(base="tiny", parameters={"train.learning_rate": rates}, epochs=3)
+    with pytest.raises(TrainingError, match="none: three networks in a row could not be trained"):
+        tune(none, recipe, data, out=tmp_path / "none")
+
+
+def test_a_search_of_what_no_recipe_may_say_ends_at_once(tmp_path: Path) -> None:
+    recipe = make_recipe(input={"size_px": 16})
+    space = Space(base="tiny", parameters={"train.learning_rate": Parameter(kind="choice", values=("fast",))})
+    with pytest.raises(ConfigError, match="Expected `float`, got `str`"):
+        tune(space, recipe, load_training_data([str(write_faces(tmp_path))], recipe), out=tmp_path / "search")
 
 
 @pytest.mark.parametrize(
