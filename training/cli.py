@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from edge import __version__
 from edge.entry import run_app
 from edge.errors import UsageError
 from training import data_commands
+from training.backend import start_keras
 from training.recipe import Recipe
 
 app = typer.Typer(
@@ -156,6 +156,7 @@ def kfold(
 
     chosen, specs = _recipe_and_data(recipe, data, epochs=epochs)
 
+    start_keras()
     from training.kfold import kfold as cross_validate
 
     with ConsoleReporter(err, epochs=chosen.train.epochs) as reporter:
@@ -176,6 +177,7 @@ def tune(
     epochs: Annotated[int | None, typer.Option(min=1, help="Another number of epochs a trial.")] = None,
 ) -> None:
     """Search a family of networks; an interrupted search goes on. The best becomes a recipe file."""
+    start_keras()
     from training.holdout import load_training_data
     from training.progress import ConsoleReporter
     from training.tune import BEST, describe_values, load_space
@@ -219,7 +221,7 @@ def _fit(
     training_data = load_training_data(specs, chosen)
     err.print(f"{chosen.name}: {len(training_data.train)} pictures, {len(training_data.validation)} for validation")
 
-    # Keras takes seconds to import and prints its backend's notices: what can be refused without it was refused above.
+    start_keras()  # takes seconds: what can be refused without it was refused above
     from training.fit import fit as train
 
     loaded = None
@@ -279,5 +281,4 @@ def _specs(data: list[str] | None) -> tuple[str, ...]:
 
 def main() -> None:
     """Entry point of ``mien-train``."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notices are no news to anybody.
     run_app(app, prog="mien-train")

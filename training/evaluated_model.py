@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from edge.contract.bundle import find_bundle, load_emotion_bundle
-from edge.errors import DataError, MissingDependencyError
+from edge.errors import DataError
 from edge.records import Floats
+from training.backend import start_keras
 from training.datasets.dataset import Colour
 
 Pixels = npt.NDArray[np.uint8]
 RUN_FILE: Final = "run.json"
-_BATCH: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +86,14 @@ def _load_run(path: Path) -> EvaluatedModel:
     weights = model_file(path)
     if not weights.is_file():
         raise DataError(weights, "no such file: the run has not finished an epoch")
-    model = _load_keras(weights)
+    start_keras()
+    from training.fit import predict_logits
+    from training.kept_models import load_keras_model
+
+    model = load_keras_model(weights)
 
     def logits(pixels: Pixels) -> Floats:
-        batches = [
-            np.asarray(model.predict_on_batch(pixels[start : start + _BATCH].astype(np.float32)), np.float32)
-            for start in range(0, len(pixels), _BATCH)
-        ]
-        return np.concatenate(batches) if batches else np.zeros((0, len(recipe.data.classes)), np.float32)
+        return predict_logits(model.predict_on_batch, pixels)[:, 0]
 
     return EvaluatedModel(
         name=path.resolve().name,
@@ -104,11 +104,3 @@ def _load_run(path: Path) -> EvaluatedModel:
         temperature=1.0,
         logits=logits,
     )
-
-
-def _load_keras(weights: Path) -> Any:
-    try:
-        import keras
-    except ImportError as error:
-        raise MissingDependencyError("evaluating a run", "keras", "pip install 'mien[training]'") from error
-    return keras.saving.load_model(weights, compile=False)

@@ -18,10 +18,11 @@ from training.runs import dump_recipe, load_run
 pytestmark = pytest.mark.tensorflow
 
 
-def mien_train(*arguments: object) -> subprocess.CompletedProcess[str]:
+def mien_train(*arguments: object, backend: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200", **({"KERAS_BACKEND": backend} if backend else {})}
     return subprocess.run(
         [sys.executable, "-m", "training", *map(str, arguments)],
-        capture_output=True, text=True, timeout=150, env={**os.environ, "COLUMNS": "200"},
+        capture_output=True, text=True, timeout=150, env=environment,
     )  # fmt: skip
 
 
@@ -31,7 +32,9 @@ def test_a_recipe_is_trained_and_its_run_folder_is_trained_again(tmp_path: Path)
     first = mien_train("fit", recipe, "--data", faces, "--out", tmp_path / "first")
     assert first.returncode == 0, first.stderr
     assert "model.keras" in first.stdout
-    assert "epoch 1/1" in first.stderr
+    pictures, epoch = first.stderr.splitlines()  # and no notices of the backend
+    assert pictures.startswith("tiny: ")
+    assert epoch.startswith("epoch 1/1")
     again = mien_train("fit", tmp_path / "first", "--out", tmp_path / "again")
     assert again.returncode == 0, again.stderr
     rows = [load_run(tmp_path / name)[1].best for name in ("first", "again")]
@@ -76,6 +79,20 @@ def test_a_command_that_cannot_be_carried_out_is_one_line_and_its_exit_code(
     assert done.returncode == code
     assert done.stderr.count("\n") == 1
     assert line in done.stderr
+
+
+def test_a_backend_that_is_unknown_or_not_installed_is_one_line(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(dump_recipe(make_recipe(input={"size_px": 16})))
+    fit = ["fit", str(recipe), "--data", str(write_faces(tmp_path)), "--out", str(tmp_path / "run")]
+    unknown = mien_train(*fit, backend="theano")
+    assert unknown.returncode == 2
+    assert "error: KERAS_BACKEND=theano: Keras computes with tensorflow, jax or torch" in unknown.stderr
+    without = "import sys; sys.modules['keras'] = None; from training.cli import main; main()"
+    missing = subprocess.run([sys.executable, "-c", without, *fit], capture_output=True, text=True, check=False)
+    assert missing.returncode == 1
+    assert "error: training needs keras: pip install 'mien[training]'" in missing.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_recipes_are_listed_with_what_was_published() -> None:
