@@ -140,7 +140,7 @@ def tune(
 
     Every trial is a run folder (``OUT/trials/…/run``); after each, ``OUT/trials.csv`` is the table, best first, and
     ``OUT/best.toml`` the recipe of the best, with the base's own number of epochs. A network that cannot be trained
-    (its loss is no number) is left out; three in a row end the search.
+    (its loss is no number, it has no room in memory) is left out; three in a row end the search.
 
     Args:
         space: what is searched.
@@ -166,22 +166,25 @@ def tune(
         raise error.__cause__ or error from None
     except RuntimeError as error:  # keras-tuner's after three; what failed has been said
         raise TrainingError(f"{out}: three networks in a row could not be trained") from error
-    return _write_found(tuner, space, base, out)
+    trials = _finished(tuner, space)
+    if not trials:
+        raise TrainingError(f"{out}: no trial was finished")
+    return trials
 
 
 def describe_values(values: Mapping[str, Any]) -> dict[str, str]:
     """Each searched key as text for people, by the last part of its name; by the whole where that is not unique."""
     last = [key.rpartition(".")[2] for key in values]
     return {
-        short if last.count(short) == 1 else key: (
-            " ".join(map(str, value))
-            if isinstance(value, list)
-            else f"{value:.3g}"
-            if isinstance(value, float)
-            else str(value)
-        )
+        short if last.count(short) == 1 else key: _describe(value)
         for short, (key, value) in zip(last, values.items(), strict=True)
     }
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def apply_values(base: Recipe, values: Mapping[str, Any]) -> Recipe:
@@ -222,11 +225,12 @@ def _make_tuner(
             try:
                 recipe = apply_values(base, {**values, "train.epochs": epochs})
                 record = fit(recipe, data, out=run, resume=(run / CHECKPOINT).is_file(), reporter=reporter)
-            except TrainingError as error:
-                say(f"trial {trial.trial_id} failed: {error}")
+            except Exception as error:
+                ours = isinstance(error, MienError)
+                if ours and not isinstance(error, TrainingError):  # data or space: the next network fails alike
+                    raise keras_tuner.errors.FatalError(str(error)) from error
+                say(f"trial {trial.trial_id} failed: {error if ours else f'{type(error).__name__}: {error}'}")
                 raise keras_tuner.errors.FailedTrialError(str(error)) from error
-            except MienError as error:
-                raise keras_tuner.errors.FatalError(str(error)) from error
             return -record.best.accuracy if record.best else 0.0
 
         def on_trial_end(self, trial: Any) -> None:
@@ -234,10 +238,11 @@ def _make_tuner(
             score = self.oracle.get_trial(trial.trial_id).score
             if score is None:
                 return
-            best, *others = _write_found(self, space, base, out)
+            trials = _finished(self, space)
+            _write_found(trials, base, out)
             say(
                 f"trial {trial.trial_id}: {-100 * score:.2f} % of the validation pictures; "
-                f"best of {1 + len(others)}: trial {best.number}, {100 * best.accuracy:.2f} %"
+                f"best of {len(trials)}: trial {trials[0].number}, {100 * trials[0].accuracy:.2f} %"
             )
 
     algorithms = {
@@ -278,10 +283,8 @@ def _finished(tuner: Any, space: Space) -> list[Trial]:
     return sorted(trials, key=lambda trial: -trial.accuracy)
 
 
-def _write_found(tuner: Any, space: Space, base: Recipe, out: Path) -> list[Trial]:
-    trials = _finished(tuner, space)
-    if not trials:
-        raise TrainingError(f"{out}: no trial was finished")
+def _write_found(trials: list[Trial], base: Recipe, out: Path) -> None:
+    """The table of the trials and the recipe of the first."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["trial", "accuracy", *trials[0].values])
@@ -289,4 +292,3 @@ def _write_found(tuner: Any, space: Space, base: Recipe, out: Path) -> list[Tria
     write_file(out / TRIALS, text.getvalue().encode())
     best = msgspec.structs.replace(apply_values(base, trials[0].values), name=f"{base.name}_tuned")
     write_file(out / BEST, dump_recipe(best).encode())
-    return trials

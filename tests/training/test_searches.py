@@ -83,8 +83,8 @@ def test_a_search_writes_a_table_and_the_best_recipe_and_goes_on_where_it_stoppe
     trials = tune(space, recipe, data, out=tmp_path / "search", reporter=counts, say=lines.append)
     assert (len(trials), counts.epochs) == (2, 2)
     assert re.fullmatch(r"trial 0: widths \d \d, dropout \d\S*, learning_rate \S+", lines[0])
-    best = f"trial {trials[0].number}, {100 * trials[0].accuracy:.2f} %"
-    assert re.fullmatch(rf"trial 1: \S+ % of the validation pictures; best of 2: {best}", lines[3])
+    leader = f"trial {trials[0].number}, {100 * trials[0].accuracy:.2f} %"
+    assert re.fullmatch(rf"trial 1: \S+ % of the validation pictures; best of 2: {leader}", lines[3])
     assert trials[0].accuracy >= trials[1].accuracy
     best = load_recipe(tmp_path / "search" / BEST)
     assert best == msgspec.structs.replace(apply_values(recipe, trials[0].values), name="tiny_tuned")
@@ -112,6 +112,19 @@ def test_networks_that_cannot_be_trained_are_left_out_and_three_in_a_row_end_the
     none = Space(base="tiny", parameters={"train.learning_rate": rates}, epochs=3)
     with pytest.raises(TrainingError, match="none: three networks in a row could not be trained"):
         tune(none, recipe, data, out=tmp_path / "none")
+
+
+def test_what_fails_without_a_word_of_ours_is_said_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("no room for the network")
+
+    monkeypatch.setattr("training.tune.fit", fail)
+    recipe, lines = make_recipe(input={"size_px": 16}), list[str]()
+    space = Space(base="tiny", parameters={"train.learning_rate": Parameter(kind="linear", low=0.1, high=0.2)})
+    data = load_training_data([str(write_faces(tmp_path))], recipe)
+    with pytest.raises(TrainingError, match="three networks in a row could not be trained"):
+        tune(space, recipe, data, out=tmp_path / "search", say=lines.append)
+    assert lines[1] == "trial 00 failed: MemoryError: no room for the network"
 
 
 def test_a_search_of_what_no_recipe_may_say_ends_at_once(tmp_path: Path) -> None:
