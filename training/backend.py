@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from edge.errors import MissingDependencyError, UsageError
 from edge.infer.litert import quiet_native_log
 
-_INSTALL = {"torch": "pip install torch", "jax": "pip install jax"}
+BACKENDS: Final = {
+    "tensorflow": "pip install 'mien[training]'",
+    "jax": "pip install jax",
+    "torch": "pip install torch",
+}
+"""What training computes with, and how to get it."""
 
 
 def start_keras() -> None:
@@ -17,18 +23,18 @@ def start_keras() -> None:
 
     Raises:
         MissingDependencyError: Keras or its backend is not installed.
-        UsageError: ``KERAS_BACKEND`` names no backend.
+        UsageError: ``KERAS_BACKEND`` names none of `BACKENDS`.
     """
+    chosen = os.environ.get("KERAS_BACKEND")
+    if chosen and chosen not in BACKENDS:
+        raise UsageError(f"KERAS_BACKEND={chosen}: Keras computes with tensorflow, jax or torch")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what comes after the start
     try:
         with quiet_native_log():
             import keras
 
             keras.ops.zeros(1)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         package = error.name or "keras"
-        install = _INSTALL.get(package, "pip install 'mien[training]'")
+        install = BACKENDS.get(package, "pip install 'mien[training]'")
         raise MissingDependencyError("training", package, install) from error
-    except ValueError as error:
-        chosen = os.environ.get("KERAS_BACKEND")
-        raise UsageError(f"KERAS_BACKEND={chosen}: Keras computes with tensorflow, jax or torch") from error
