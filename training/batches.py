@@ -22,6 +22,17 @@ _AHEAD: Final = 4
 """Batches that are made while the network computes."""
 
 
+def predict_in_batches(
+    predict: Callable[[Floats], npt.ArrayLike], inputs: npt.NDArray[np.generic], *, batch_size: int = 256
+) -> Floats:
+    """(n, …) float32: what a network says of pictures (n, height, width, channels) of any dtype."""
+    parts = [
+        np.asarray(predict(inputs[start : start + batch_size].astype(np.float32)), np.float32)
+        for start in range(0, len(inputs), batch_size)
+    ]
+    return np.concatenate(parts)
+
+
 @dataclass(frozen=True, slots=True)
 class Batches:
     """Augmented, mixed batches of a training set.

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from training.architectures.imagenet import make_feature_extractor
+from training.batches import predict_in_batches
 from training.files import write_file
 from training.recipe import Features, Recipe
 from training.targets import Arrays
@@ -33,11 +34,7 @@ def extract(arrays: Arrays, recipe: Recipe, *, cache: Path) -> Arrays:
         features = np.load(file, allow_pickle=False)
     else:
         model = _extractor(recipe.features, recipe)
-        parts = [
-            np.asarray(model.predict_on_batch(arrays.inputs[start : start + 64].astype(np.float32)), np.float32)
-            for start in range(0, len(arrays), 64)
-        ]
-        features = np.concatenate(parts)
+        features = predict_in_batches(model.predict_on_batch, arrays.inputs, batch_size=64)
         stored = io.BytesIO()
         np.save(stored, features)
         write_file(file, stored.getvalue())

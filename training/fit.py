@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from edge.errors import DataError, TrainingError, UsageError
 from training.architectures import make_model
-from training.batches import Batches, Teach
+from training.batches import Batches, Teach, predict_in_batches
 from training.crop_scatter import DRAWS, scatter
 from training.curves import draw_curves
 from training.files import write_file
@@ -167,31 +168,25 @@ def _accelerators() -> list[str]:
         return []
 
 
-def predict_logits(predict: Teach, inputs: npt.NDArray[Any], *, heads: int = 1, batch_size: int = 256) -> Floats:
+def predict_logits(predict: Callable[[Floats], npt.ArrayLike], inputs: npt.NDArray[Any], *, heads: int = 1) -> Floats:
     """(n, heads, classes) float32 logits of pictures (n, height, width, channels).
 
     Args:
         predict: (n, height, width, channels) float32 in, (n, heads * classes) out.
         inputs: of any dtype.
         heads: of the network.
-        batch_size: pictures in one call.
     """
-    parts = [
-        np.asarray(predict(inputs[start : start + batch_size].astype(np.float32)), np.float32)
-        for start in range(0, len(inputs), batch_size)
-    ]
-    return np.concatenate(parts).reshape(len(inputs), heads, -1)
+    return predict_in_batches(predict, inputs).reshape(len(inputs), heads, -1)
 
 
-def judge_both_ways(teach: Teach, inputs: npt.NDArray[Any], *, batch_size: int = 256) -> Floats:
+def judge_both_ways(teach: Teach, inputs: npt.NDArray[Any]) -> Floats:
     """(n, heads, classes) float32: the teachers' mean opinion of pictures (n, h, w, c) and of their mirror images."""
 
-    def judge(pictures: npt.NDArray[Any]) -> Floats:
-        floats = pictures.astype(np.float32)
-        both: Floats = np.float32(0.5) * (teach(floats) + teach(np.ascontiguousarray(floats[:, :, ::-1])))
+    def judge(pictures: Floats) -> Floats:
+        both: Floats = np.float32(0.5) * (teach(pictures) + teach(np.ascontiguousarray(pictures[:, :, ::-1])))
         return both
 
-    return np.concatenate([judge(inputs[start : start + batch_size]) for start in range(0, len(inputs), batch_size)])
+    return predict_in_batches(judge, inputs)
 
 
 def fits_processor(model: Any, precision: str) -> bool:
@@ -317,7 +312,7 @@ class _Run:
         return loss
 
     def _validate(self, epoch: int, loss: float, started: float) -> EpochRow:
-        with self.average.applied() if self.average else nullcontext():
+        with self._averaged():
             logits = predict_logits(self.predict, self.validation.inputs, heads=self.heads)
         logits -= self.offsets
         accuracies: dict[str, float] = {
@@ -339,10 +334,13 @@ class _Run:
     def _save_models(self) -> None:
         """One Keras file a target, with the averaged weights where there are any."""
         *others, last = self.recipe.data.targets
-        with self.average.applied() if self.average else nullcontext():
+        with self._averaged():
             for head, target in enumerate([*others, last]):
                 file = model_file(self.out, None if target == last else target)
                 save_model(deployable_model(self.model, self.recipe, head=head, offsets=self.offsets[head]), file)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return self.average.applied() if self.average else nullcontext()
 
     def _write_log(self, rows: list[EpochRow]) -> None:
         write_file(self.out / LOG, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
