@@ -8,13 +8,13 @@ from typing import Final, get_args
 
 import msgspec
 
+from convert.datasets.class_names import label_index
+from convert.datasets.dataset import Colour
 from convert.load import Head, InputArithmetic
 from edge.contract.bundle import MANIFEST_FILE
 from edge.contract.labels import LABELS
 from edge.contract.manifest import Crop, TrainedFrom
 from edge.errors import UsageError
-from training.datasets.class_names import label_index
-from training.datasets.dataset import Colour
 
 MEASURED_MARGIN: Final = 0.99
 """Of ``--crop square``: what FER2013's crops measure, see `edge.contract.crop`."""

@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from convert.datasets import Dataset
+from convert.datasets.dataset import Colour
 from convert.frameworks import import_tensorflow
 from convert.graph import Graph
 from convert.load import Pixels
@@ -17,8 +19,6 @@ from edge.contract.labels import LABELS
 from edge.contract.manifest import Calibration
 from edge.errors import ConversionError, DataError
 from edge.infer.litert import quiet_native_log
-from training.datasets import Dataset
-from training.datasets.dataset import Colour
 
 PIXEL_RANGE: Final = (0.0, 255.0)
 

@@ -26,6 +26,8 @@ from convert.arguments import (
 )
 from convert.bundle import CARD_FILE, EDGETPU_FILE, REPORT_FILE, check_free, describe_model
 from convert.calibrate import CalibrationSet
+from convert.datasets import Dataset, read_datasets
+from convert.datasets.reading import Held
 from convert.detector_command import VerifyDetectorArguments, run_verify_detector
 from convert.edgetpu import INSTALL, EdgeTpuMapping, compile_for_edgetpu, map_to_edgetpu
 from convert.graph import Graph, count_macs
@@ -44,8 +46,6 @@ from convert.verify import Comparison, Limits, QuantizedModel, Run, compare, mak
 from edge.contract.bundle import Bundle, find_bundle, load_bundle, load_detect_bundle, load_emotion_bundle
 from edge.contract.manifest import DetectManifest, EmotionManifest
 from edge.errors import ConversionError, InferenceError, UsageError
-from training.datasets import Dataset, read_datasets
-from training.datasets.reading import Held
 
 
 @dataclass(frozen=True, slots=True)

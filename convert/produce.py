@@ -12,6 +12,8 @@ import numpy as np
 
 from convert.bundle import describe_golden, describe_model, write_bundle
 from convert.calibrate import CalibrationSet, draw_calibration_set
+from convert.datasets import Dataset
+from convert.datasets.dataset import Colour
 from convert.golden import make_golden_inputs
 from convert.graph import Graph
 from convert.load import FloatModel
@@ -35,8 +37,6 @@ from edge.contract.scores import softmax
 from edge.errors import ConversionError, ModelFileError
 from edge.infer.litert import LitertInterpreter
 from edge.records import Floats
-from training.datasets import Dataset
-from training.datasets.dataset import Colour
 
 MAX_STEPS_XNNPACK: Final = 1
 MAX_STEPS_OTHER: Final = 4

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.calibrate import CalibrationSet, calibrate
+from convert.datasets import Dataset
 from convert.equalize import equalize
 from convert.graph import Graph
 from convert.inspect import int8_macs_share
@@ -33,7 +34,6 @@ from edge.contract.scores import dequantize, softmax
 from edge.errors import ConversionError, InferenceError
 from edge.infer.litert import import_runtime, quiet_native_log
 from edge.records import Floats
-from training.datasets import Dataset
 
 RANGE_PICTURES: Final = 64
 RANKING_PICTURES: Final = 48

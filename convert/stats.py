@@ -1,6 +1,6 @@
 """Statistics of classifiers on labelled pictures, with intervals: numpy alone.
 
-Used by the verdict of a conversion and by `training.evaluate`, so that both say the same of the same predictions.
+The verdict of a conversion and `mien-train evaluate` both use it: the same predictions give the same figures.
 All intervals are two-sided, 95 % unless said otherwise.
 """
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.calibrate import class_positions
+from convert.datasets import Dataset
 from convert.load import FloatModel, Pixels
 from convert.stats import (
     Calibration,
@@ -32,7 +33,6 @@ from edge.errors import DataError
 from edge.infer import load_model
 from edge.infer.classifier import EmotionClassifier
 from edge.records import Floats
-from training.datasets import Dataset
 
 Status = Literal["passed", "failed", "undecided"]
 CLASS_GATE_COUNT: Final = 200

@@ -12,8 +12,8 @@ from rich.table import Table
 from edge import __version__
 from edge.entry import run_app
 from edge.errors import UsageError
-from training import data_commands
 from training.backend import start_keras
+from training.data import commands as data_commands
 from training.recipe import Recipe
 
 app = typer.Typer(
@@ -152,12 +152,12 @@ def kfold(
     epochs: Epochs = None,
 ) -> None:
     """Cross-validate a recipe: stratified, no person in two folds. Finished folds are not trained again."""
-    from training.progress import ConsoleReporter
+    from training.fit.progress import ConsoleReporter
 
     chosen, specs = _recipe_and_data(recipe, data, epochs=epochs)
 
     start_keras()
-    from training.kfold import kfold as cross_validate
+    from training.search.kfold import kfold as cross_validate
 
     with ConsoleReporter(err, epochs=chosen.train.epochs) as reporter:
         report = cross_validate(chosen, specs, folds=folds, out=out_folder, reporter=reporter)
@@ -178,10 +178,10 @@ def tune(
 ) -> None:
     """Search a family of networks; an interrupted search goes on. The best becomes a recipe file."""
     start_keras()
-    from training.holdout import load_training_data
-    from training.progress import ConsoleReporter
-    from training.tune import BEST, describe_values, load_space
-    from training.tune import tune as search
+    from training.data.splits import load_training_data
+    from training.fit.progress import ConsoleReporter
+    from training.search.tune import BEST, describe_values, load_space
+    from training.search.tune import tune as search
 
     chosen, base = load_space(space, trials=trials, epochs=epochs)
     with ConsoleReporter(err, epochs=chosen.epochs) as reporter:
@@ -204,9 +204,9 @@ def _fit(
     teachers: tuple[Path, ...],
     weights: Path | None,
 ) -> None:
-    from training.holdout import load_training_data
-    from training.progress import ConsoleReporter
-    from training.runs import model_file
+    from training.data.splits import load_training_data
+    from training.fit.progress import ConsoleReporter
+    from training.fit.run_folder import model_file
 
     chosen, specs = _recipe_and_data(recipe, data, epochs=epochs)
     if bool(teachers) != (chosen.distill is not None):
@@ -222,16 +222,16 @@ def _fit(
     err.print(f"{chosen.name}: {len(training_data.train)} pictures, {len(training_data.validation)} for validation")
 
     start_keras()  # takes seconds: what can be refused without it was refused above
-    from training.fit import fit as train
+    from training.fit.trainer import fit as train
 
     loaded = None
     if teachers:
-        from training.distill import load_teachers
+        from training.fit.distill import load_teachers
 
         loaded = load_teachers(teachers, chosen)
     known = None
     if weights is not None and not resume:
-        from training.warm_start import load_weights
+        from training.fit.transfer import load_weights
 
         known = load_weights(weights, chosen)
         if before not in ({}, known.sha256):
@@ -251,9 +251,9 @@ def _fit(
 def _recipe_and_data(recipe: str, data: list[str] | None, *, epochs: int | None) -> tuple[Recipe, tuple[str, ...]]:
     import msgspec
 
-    from training.datasets import hash_datasets
+    from convert.datasets import hash_datasets
+    from training.fit.run_folder import load_run
     from training.recipe import load_recipe
-    from training.runs import load_run
 
     if (Path(recipe) / "run.json").is_file():
         chosen, record = load_run(Path(recipe))
@@ -268,7 +268,7 @@ def _recipe_and_data(recipe: str, data: list[str] | None, *, epochs: int | None)
 
 
 def _began_with(recipe: str) -> dict[str, str]:
-    from training.runs import RECORD, load_run
+    from training.fit.run_folder import RECORD, load_run
 
     return load_run(Path(recipe))[1].began_with if (Path(recipe) / RECORD).is_file() else {}
 

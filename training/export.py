@@ -9,12 +9,12 @@ from typing import Literal
 import msgspec
 
 from convert.command import QuantizeArguments, run_quantize
+from convert.datasets import DatasetSpec
 from edge.contract.manifest import DataSetUse, TrainedFrom
 from edge.errors import UsageError
-from training.datasets import DatasetSpec
-from training.holdout import load_training_data
-from training.prepare import Options, encode_dataset
-from training.runs import load_run, model_file
+from training.data.prepare import Options, encode_dataset
+from training.data.splits import load_training_data
+from training.fit.run_folder import load_run, model_file
 
 
 def export_run(

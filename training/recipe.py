@@ -66,7 +66,7 @@ class Data(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         targets: one head of the network for each; the last one is the one that counts.
         validation: share of the training split that is held out where the data name no validation split.
         validation_crops: ``exact``: as the data set cut them; ``scattered``: as a detector's boxes cut them on the
-            device, several times each (`training.crop_scatter`), so that the epoch that is kept is the best one there.
+            device, several times each (`training.data.crop_jitter`): the epoch that is kept is the best one there.
         seed: of the split, and of the scatter.
     """
 

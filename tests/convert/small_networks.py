@@ -27,7 +27,7 @@ def make_faces(count: int, *, seed: int, noise: float = 55.0) -> tuple[npt.NDArr
 
 
 def save_faces(path: Path, count: int, *, seed: int, without: str | None = None) -> Path:
-    """`make_faces` as an ``.npz`` that `training.datasets` reads."""
+    """`make_faces` as an ``.npz`` that `convert.datasets` reads."""
     images, labels = make_faces(count, seed=seed)
     keep = labels != LABELS.index(without) if without else np.ones(count, bool)
     np.savez(path, images=images[keep], labels=np.array(LABELS)[labels[keep]])

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from convert.datasets import Dataset, read_dataset
 from edge.contract.labels import LABELS
-from training.datasets import Dataset, read_dataset
 from training.recipe import Recipe
 
 TINY_RECIPE = {

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from training.datasets import Dataset
+from convert.datasets import Dataset
 
 
 def scenery(count: int, seed: int = 3) -> np.ndarray[Any, np.dtype[np.uint8]]:

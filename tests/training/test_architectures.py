@@ -14,7 +14,7 @@ keras = pytest.importorskip("keras", reason="pip install 'mien[training]'")
 from edge.contract.preprocess import resize  # noqa: E402
 from edge.errors import ConfigError  # noqa: E402
 from training.architectures import make_model  # noqa: E402
-from training.objective import make_loss, make_optimizer  # noqa: E402
+from training.fit.losses import make_loss, make_optimizer  # noqa: E402
 from training.recipe import Recipe, load_recipe, recipe_names  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from scenery import dataset_of, scenery
 
+from convert.datasets import Dataset
 from edge.errors import DataError
-from training.audit import audit, audit_command
-from training.audit_page import render_page
-from training.datasets import Dataset
-from training.duplicates import find_duplicates
+from training.data.audit import audit
+from training.data.audit_page import audit_command, render_page
+from training.data.duplicates import find_duplicates
 from training.files import write_file
 
 
@@ -54,7 +54,7 @@ def test_blocks_of_the_comparison_leave_no_pair_out(monkeypatch: pytest.MonkeyPa
     images = scenery(50)
     images[49], images[30] = images[3], cv2.convertScaleAbs(images[17], alpha=0.9)
     whole = find_duplicates(images)
-    monkeypatch.setattr("training.duplicates._BLOCK", 7)
+    monkeypatch.setattr("training.data.duplicates._BLOCK", 7)
     assert np.array_equal(find_duplicates(images).cluster, whole.cluster)
     assert whole.cluster[49] == 3
     assert whole.cluster[30] == 17
@@ -126,7 +126,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
 
 @pytest.mark.data
 def test_the_copies_of_ckplus_are_frames_of_one_sequence(shared_data: Path) -> None:
-    from training.datasets import read_dataset
+    from convert.datasets import read_dataset
 
     dataset = read_dataset(f"{shared_data / 'ckplus48.npz'}@contempt=drop")
     pairs = find_duplicates(dataset.images).pairs

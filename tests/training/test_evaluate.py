@@ -18,16 +18,15 @@ from scenery import dataset_of, scenery
 
 from edge.contract.labels import LABELS
 from edge.errors import DataError, MienError, UsageError
-from training.crop_scatter import CENTRE_X_IQR, CENTRE_Y_IQR, SIDE_IQR, draw_moves, move_crops
-from training.evaluate import (
+from training.data.crop_jitter import CENTRE_X_IQR, CENTRE_Y_IQR, SIDE_IQR, draw_moves, move_crops
+from training.evaluate.command import evaluate_command, read_for_evaluation
+from training.evaluate.evaluate import (
     Temperature,
     encode_report,
     evaluate,
-    evaluate_command,
     fit_on,
-    read_for_evaluation,
 )
-from training.evaluated_model import EvaluatedModel
+from training.evaluate.models import EvaluatedModel
 
 pytest.importorskip("matplotlib", reason="pip install 'mien[training]'")
 
@@ -195,7 +194,7 @@ def test_the_temperature_is_never_fitted_on_the_pictures_measured(tmp_path: Path
 
 
 def test_the_page_and_the_charts_are_whole(tmp_path: Path) -> None:
-    from training.evaluate_page import write_pages
+    from training.evaluate.report import write_pages
 
     rng = np.random.default_rng(2)
     truth = rng.integers(0, 7, 90)
@@ -218,14 +217,14 @@ def test_the_page_and_the_charts_are_whole(tmp_path: Path) -> None:
 
 
 def test_a_model_without_mistakes_has_a_page_too(tmp_path: Path) -> None:
-    from training.evaluate_page import write_pages
+    from training.evaluate.report import write_pages
 
     write_pages(evaluate(model_that_says(read_code), coded([3, 4], [0.9, 0.8], [3, 4])), tmp_path)
     assert (tmp_path / "mistakes.png").stat().st_size > 0
 
 
 def test_what_is_neither_run_nor_bundle_is_refused(tmp_path: Path) -> None:
-    from training.evaluated_model import load_evaluated_model
+    from training.evaluate.models import load_evaluated_model
 
     with pytest.raises(MienError, match="not a bundle"):
         load_evaluated_model(str(tmp_path))
@@ -239,9 +238,9 @@ def test_a_run_is_measured_through_keras_and_its_bundle_through_the_device_code(
     from faces import make_recipe, write_faces
     from float_bundle import write_float_bundle
 
-    from training.fit import fit
-    from training.holdout import load_training_data
-    from training.runs import model_file
+    from training.data.splits import load_training_data
+    from training.fit.run_folder import model_file
+    from training.fit.trainer import fit
 
     recipe, spec = make_recipe(input={"size_px": 16}), str(write_faces(tmp_path, count=140))
     fit(recipe, load_training_data([spec], recipe), out=tmp_path / "run")

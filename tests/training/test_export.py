@@ -14,10 +14,10 @@ from faces import make_recipe, write_faces
 from edge.contract.bundle import load_emotion_bundle
 from edge.contract.labels import LABELS
 from edge.errors import EXIT_CLEAN, EXIT_GATE_FAILED, EXIT_UNDECIDED, UsageError
+from training.data.splits import load_training_data
 from training.export import export_run
-from training.fit import fit
-from training.holdout import load_training_data
-from training.runs import RECORD, load_run
+from training.fit.run_folder import RECORD, load_run
+from training.fit.trainer import fit
 
 pytestmark = pytest.mark.tensorflow
 

@@ -15,13 +15,13 @@ from faces import make_recipe, write_faces  # noqa: E402
 from tools import largest_file  # noqa: E402
 
 from edge.errors import DataError, MienError, TrainingError, UsageError  # noqa: E402
-from training.distill import load_teachers  # noqa: E402
-from training.fit import SilentReporter, Teachers, deployable_model, fit, predict_logits  # noqa: E402
-from training.holdout import TrainingData, load_training_data  # noqa: E402
-from training.kept_models import load_keras_model  # noqa: E402
-from training.objective import make_loss  # noqa: E402
+from training.data.splits import TrainingData, load_training_data  # noqa: E402
+from training.fit.distill import load_teachers  # noqa: E402
+from training.fit.losses import make_loss  # noqa: E402
+from training.fit.run_folder import CHECKPOINT, EpochRow, load_log, load_run, model_file  # noqa: E402
+from training.fit.saved_models import load_keras_model  # noqa: E402
+from training.fit.trainer import SilentReporter, Teachers, deployable_model, fit, predict_logits  # noqa: E402
 from training.recipe import Distill, Recipe  # noqa: E402
-from training.runs import CHECKPOINT, EpochRow, load_log, load_run, model_file  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 

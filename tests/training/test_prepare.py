@@ -13,10 +13,10 @@ pytest.importorskip("msgspec")
 
 from scenery import dataset_of, scenery
 
+from convert.datasets import Dataset, read_dataset
 from edge.errors import MienError
-from training.datasets import Dataset, read_dataset
-from training.duplicates import find_duplicates
-from training.prepare import Options, clean_and_split, prepare
+from training.data.duplicates import find_duplicates
+from training.data.prepare import Options, clean_and_split, prepare
 
 
 def write_arrays(folder: Path, **extra: Any) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ConfigError
+from training.fit.run_folder import dump_recipe
 from training.recipe import load_recipe, recipe_names
-from training.runs import dump_recipe
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -15,14 +15,14 @@ from faces import make_recipe, write_faces  # noqa: E402
 
 from edge.contract.scores import softmax  # noqa: E402
 from edge.errors import ConfigError, TrainingError  # noqa: E402
-from training.distill import load_teachers  # noqa: E402
-from training.fit import SilentReporter, fit, predict_logits  # noqa: E402
-from training.holdout import load_training_data  # noqa: E402
-from training.kept_models import load_keras_model  # noqa: E402
-from training.kfold import kfold, load_kfold  # noqa: E402
+from training.data.splits import load_training_data  # noqa: E402
+from training.fit.distill import load_teachers  # noqa: E402
+from training.fit.run_folder import EpochRow, dump_recipe, load_run  # noqa: E402
+from training.fit.saved_models import load_keras_model  # noqa: E402
+from training.fit.trainer import SilentReporter, fit, predict_logits  # noqa: E402
 from training.recipe import Distill, load_recipe  # noqa: E402
-from training.runs import EpochRow, dump_recipe, load_run  # noqa: E402
-from training.tune import BEST, TRIALS, Parameter, Space, Trial, apply_values, load_space, tune  # noqa: E402
+from training.search.kfold import kfold, load_kfold  # noqa: E402
+from training.search.tune import BEST, TRIALS, Parameter, Space, Trial, apply_values, load_space, tune  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 
@@ -118,7 +118,7 @@ def test_what_fails_without_a_word_of_ours_is_said_too(tmp_path: Path, monkeypat
     def fail(*_: object, **__: object) -> None:
         raise MemoryError("no room for the network")
 
-    monkeypatch.setattr("training.tune.fit", fail)
+    monkeypatch.setattr("training.search.tune.fit", fail)
     recipe, lines = make_recipe(input={"size_px": 16}), list[str]()
     space = Space(base="tiny", parameters={"train.learning_rate": Parameter(kind="linear", low=0.1, high=0.2)})
     data = load_training_data([str(write_faces(tmp_path))], recipe)

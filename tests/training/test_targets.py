@@ -10,7 +10,7 @@ from faces import make_recipe, read_faces
 
 from edge.contract.labels import LABELS
 from edge.errors import DataError
-from training.targets import NOT_JUDGED, class_offsets, make_arrays, prepare_targets
+from training.fit.targets import NOT_JUDGED, class_offsets, make_arrays, prepare_targets
 
 
 def test_votes_become_shares_that_weigh_as_much_as_their_part_of_all_votes(tmp_path: Path) -> None:

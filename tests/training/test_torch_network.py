@@ -11,7 +11,7 @@ import pytest
 from faces import make_recipe, write_faces
 from tools import ROOT
 
-from training.runs import dump_recipe, load_log
+from training.fit.run_folder import dump_recipe, load_log
 
 pytest.importorskip("torch", reason="pip install torch")
 pytestmark = pytest.mark.timeout(900)  # up to five processes that import Keras
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.timeout(900)  # up to five processes that import Keras
 AGAINST_KERAS = """
 import keras, numpy as np, torch
 from training.architectures import ARCHITECTURES, make_model
-from training.objective import make_loss
-from training.torch_network import TorchStep, is_supported, make_predictor
+from training.fit.losses import make_loss
+from training.fit.torch_network import TorchStep, is_supported, make_predictor
 
 class Exact(TorchStep):
     def train_on_batch(self, inputs, targets):
@@ -55,10 +55,10 @@ assert not is_supported(make_model("osnet", input_shape=(48, 48, 1), outputs=7, 
 
 
 IS_USED = """
-import sys, training.torch_network
+import sys, training.fit.torch_network
 from training.cli import main
 # A validation asks for the same predictor, of float32.
-setattr(training.torch_network, sys.argv.pop(1), lambda *_, bfloat16=True: bfloat16 and sys.exit("it is used"))
+setattr(training.fit.torch_network, sys.argv.pop(1), lambda *_, bfloat16=True: bfloat16 and sys.exit("it is used"))
 sys.argv[0] = "mien-train"
 main()
 """

@@ -13,7 +13,7 @@ pytest.importorskip("keras", reason="pip install 'mien[training]'")
 
 from faces import make_recipe, write_faces
 
-from training.runs import dump_recipe, load_run
+from training.fit.run_folder import dump_recipe, load_run
 
 pytestmark = pytest.mark.tensorflow
 

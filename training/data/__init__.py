@@ -1,0 +1,1 @@
+"""Data before training: audited, cleared of copies, split, brought to one size."""

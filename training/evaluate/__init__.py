@@ -1,0 +1,1 @@
+"""Measures trained models and reports what was found."""

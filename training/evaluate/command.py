@@ -1,0 +1,90 @@
+"""``mien-train evaluate``: reads a model and data, measures, writes the page and the report that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from convert.datasets import Dataset, DatasetSpec, concatenate, read_dataset
+from convert.datasets.split_names import PRIVATE_TEST, PUBLIC_TEST, TEST
+from edge.errors import UsageError
+from training.evaluate.evaluate import Report, encode_report, evaluate, fit_on
+from training.evaluate.models import load_evaluated_model
+from training.evaluate.report import write_pages
+from training.files import write_file
+
+
+def evaluate_command(
+    name_or_path: str,
+    data: Sequence[str],
+    *,
+    calibrate: Sequence[str] = (),
+    other: str | None = None,
+    flip: bool = False,
+    scatter: bool = False,
+    out: Path | None = None,
+    json_file: Path | None = None,
+) -> Report:
+    """Evaluates a run or a bundle and writes what is asked for.
+
+    Args:
+        name_or_path: run folder, bundle folder, or the name of a bundle that ships.
+        data: data sets as on the command line; of one that names test splits, only those, where no split is asked for.
+        calibrate: labelled data to fit the temperature on; empty for the bundle's own, or the run's validation split.
+        other: a second run or bundle to compare with.
+        flip: average over the picture and its mirror image.
+        scatter: measure under the device's scatter, too.
+        out: folder for the page and the charts.
+        json_file: the report as JSON.
+
+    Raises:
+        UsageError: pictures that the temperature is fitted on are the ones that are evaluated.
+    """
+    dataset = read_for_evaluation(data)
+    held_out = concatenate([read_dataset(spec) for spec in calibrate]) if calibrate else None
+    if held_out is not None:
+        _refuse_overlap(held_out, dataset)
+    model = load_evaluated_model(name_or_path)
+    if held_out is None and model.kind == "run":
+        held_out = _validation_of_run(Path(name_or_path))
+    found = evaluate(
+        model,
+        dataset,
+        temperature=fit_on(model, held_out, flip=flip) if held_out is not None else None,
+        flip=flip,
+        scatter=scatter,
+        other=load_evaluated_model(other) if other else None,
+    )
+    if out is not None:
+        write_pages(found, out)
+    if json_file is not None:
+        write_file(json_file, encode_report(found.report))
+    return found.report
+
+
+def read_for_evaluation(data: Sequence[str]) -> Dataset:
+    """Reads data sets; of one that names test splits, only those are kept unless a split is asked for."""
+    parts = []
+    for text in data:
+        spec = DatasetSpec.parse(text)
+        part = read_dataset(spec)
+        tests = part.in_splits(TEST, PUBLIC_TEST, PRIVATE_TEST)
+        parts.append(tests if len(tests) and not spec.splits else part)
+    return concatenate(parts)
+
+
+def _refuse_overlap(held_out: Dataset, dataset: Dataset) -> None:
+    key = {f"{source}:{name}" for source, name in zip(dataset.sources, dataset.ids, strict=True)}
+    same = sum(f"{source}:{name}" in key for source, name in zip(held_out.sources, held_out.ids, strict=True))
+    if same:
+        raise UsageError(f"--calibrate: {same} of its pictures are among those of --data; fit on others (split=…)")
+
+
+def _validation_of_run(path: Path) -> Dataset:
+    from training.data.splits import load_training_data
+    from training.fit.run_folder import load_run
+
+    recipe, record = load_run(path)
+    validation = load_training_data(record.data, recipe).validation
+    return replace(validation, name="the run's validation split")

@@ -1,0 +1,1 @@
+"""Training of one recipe, from its targets to the run folder."""

@@ -1,0 +1,118 @@
+"""k-fold cross-validation: stratified, and no person in two folds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from convert.datasets import read_datasets
+from edge.errors import UsageError
+from training.data.splits import TrainingData, assign_folds, learnable
+from training.evaluate.charts import confusion_chart
+from training.files import write_file
+from training.fit.run_folder import CHECKPOINT, RECORD, load_run, write_json
+from training.fit.saved_models import load_keras_model
+from training.fit.targets import NOT_JUDGED, make_arrays
+from training.fit.trainer import Reporter, fit, predict_logits
+from training.recipe import Recipe
+
+SCHEMA = "mien.kfold/1"
+REPORT = "kfold.json"
+
+
+class KFoldReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``kfold.json``.
+
+    Attributes:
+        schema: of this file.
+        recipe: its name.
+        classes: labels in the order of the confusion matrix.
+        counts: judged pictures of each fold.
+        accuracies: of each fold's best epoch, on the pictures it was not trained on.
+        mean: of the accuracies.
+        sd: their sample standard deviation.
+        pooled_accuracy: over all pictures, each judged by the network that did not see it.
+        confusion: counts over all folds, rows the true label, columns the predicted one.
+    """
+
+    schema: str = SCHEMA
+    recipe: str
+    classes: tuple[str, ...]
+    counts: tuple[int, ...]
+    accuracies: tuple[float, ...]
+    mean: float
+    sd: float
+    pooled_accuracy: float
+    confusion: tuple[tuple[int, ...], ...]
+
+
+def kfold(
+    recipe: Recipe, specs: Sequence[str], *, folds: int, out: Path, reporter: Reporter | None = None
+) -> KFoldReport:
+    """Trains the recipe once a fold and judges each picture by the network that was not trained on it.
+
+    The fold that is judged also chooses the best epoch, as published k-fold figures do; the mean is therefore a little
+    higher than what new pictures would get. A fold whose run folder is finished is not trained again.
+
+    Args:
+        recipe: what to train.
+        specs: data sets.
+        folds: how many, >= 2.
+        out: folder of the report and of one run folder a fold.
+        reporter: who is told.
+    """
+    if folds < 2:
+        raise UsageError(f"-k {folds}: at least 2")
+    pool = learnable(read_datasets(specs))
+    fold_of = assign_folds(pool, count=folds, seed=recipe.data.seed)
+    confusion = np.zeros((len(recipe.data.classes),) * 2, np.int64)
+    counts, accuracies = [], []
+    for fold in range(folds):
+        run = out / f"fold{fold}"
+        data = TrainingData(
+            train=replace(pool.select(fold_of != fold), name=f"{pool.name} without fold {fold}"),
+            validation=pool.select(fold_of == fold),
+            specs=tuple(specs),
+        )
+        if not _is_finished(run, recipe):
+            fit(recipe, data, out=run, resume=(run / CHECKPOINT).is_file(), reporter=reporter)
+        judged = make_arrays(data.validation, recipe)
+        kept = judged.labels[:, -1] != NOT_JUDGED
+        truth = judged.labels[kept, -1]
+        predicted = predict_logits(load_keras_model(run).predict_on_batch, judged.inputs[kept])[:, 0].argmax(axis=1)
+        np.add.at(confusion, (truth, predicted), 1)
+        counts.append(len(truth))
+        accuracies.append(float((truth == predicted).mean()))
+    report = KFoldReport(
+        recipe=recipe.name,
+        classes=recipe.data.classes,
+        counts=tuple(counts),
+        accuracies=tuple(accuracies),
+        mean=float(np.mean(accuracies)),
+        sd=float(np.std(accuracies, ddof=1)),
+        pooled_accuracy=float(np.trace(confusion) / confusion.sum()),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+    )
+    write_json(out / REPORT, report)
+    for by in ("recall", "precision"):
+        write_file(out / f"confusion_{by}.png", confusion_chart(confusion, report.classes, by=by))
+    return report
+
+
+def load_kfold(out: Path) -> KFoldReport:
+    """The report of a finished cross-validation."""
+    return msgspec.json.decode((out / REPORT).read_bytes(), type=KFoldReport)
+
+
+def _is_finished(run: Path, recipe: Recipe) -> bool:
+    if not (run / RECORD).is_file():
+        return False
+    stored, record = load_run(run)
+    if stored != recipe:
+        raise UsageError(f"{run} holds a run of another recipe; use another folder")
+    return record.finished
