@@ -8,9 +8,9 @@ from typing import Final, get_args
 
 import msgspec
 
+from convert.classifier.load import Head, InputArithmetic
 from convert.datasets.class_names import label_index
 from convert.datasets.dataset import Colour
-from convert.load import Head, InputArithmetic
 from edge.contract.bundle import MANIFEST_FILE
 from edge.contract.labels import LABELS
 from edge.contract.manifest import Crop, TrainedFrom

@@ -79,7 +79,7 @@ def quantize_command(
     ] = False,
 ) -> None:
     """Quantizes MODEL, compares it with the float model on the same pictures and writes a bundle."""
-    from convert.command import QuantizeArguments, run_quantize
+    from convert.commands import QuantizeArguments, run_quantize
 
     arguments = QuantizeArguments(
         model=model, calibrate=tuple(calibrate), evaluate=tuple(evaluate), out=out, labels=labels, crop=crop,
@@ -112,7 +112,7 @@ def verify_command(
     json: JsonFile = None,
 ) -> None:
     """Compares a bundle with the float model that it was made of, through the code that runs on the device."""
-    from convert.command import VerifyArguments, run_verify
+    from convert.commands import VerifyArguments, run_verify
 
     arguments = VerifyArguments(
         bundle=bundle, reference=reference, data=tuple(data), scale=scale, mean=mean, head=head, max_drop=max_drop,
@@ -127,7 +127,7 @@ def inspect_command(
     json: JsonFile = None,
 ) -> None:
     """Shows tensors, operators, multiplications, delegates and metadata of a TFLite file."""
-    from convert.command import run_inspect
+    from convert.commands import run_inspect
 
     run_inspect(model, json=json)
 
@@ -148,7 +148,7 @@ def detector_command(
     force: Annotated[bool, typer.Option("--force", help="replace bundles; write failed ones, marked as such")] = False,
 ) -> None:
     """Quantizes the YuNet face detector, compares it with the float network and writes its bundles."""
-    from convert.detector_command import DetectorArguments, run_detector
+    from convert.detector_commands import DetectorArguments, run_detector
 
     arguments = DetectorArguments(
         onnx=onnx, calibrate=calibrate, evaluate=evaluate, out=out, sizes=tuple(size or ()), max_drop=max_drop,

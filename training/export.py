@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from convert.command import QuantizeArguments, run_quantize
+from convert.commands import QuantizeArguments, run_quantize
 from convert.datasets import DatasetSpec
 from edge.contract.manifest import DataSetUse, TrainedFrom
 from edge.errors import UsageError

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from convert.datasets import read_dataset
-from convert.stats import paired_difference
+from convert.evaluation.classification import paired_difference
 from edge.contract.bundle import find_bundle, load_emotion_bundle
 from edge.infer import load_model
 from edge.infer.classifier import EmotionClassifier

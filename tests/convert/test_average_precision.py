@@ -14,8 +14,15 @@ import numpy as np
 import pytest
 from workshop import Outcome
 
-from convert.boxes import LabelledPicture, average_precision, match_all, precision_recall, read_boxes, resampled_drops
-from convert.detector_verify import SizeVerdict, decide_detectors, judge_drop
+from convert.evaluation.detection import (
+    LabelledPicture,
+    average_precision,
+    match_all,
+    precision_recall,
+    read_boxes,
+    resampled_drops,
+)
+from convert.yunet.compare import SizeVerdict, decide_detectors, judge_drop
 from edge.contract.bundle import find_bundle, load_detect_bundle
 from edge.errors import DataError
 from edge.records import NO_FACES, Faces
@@ -178,7 +185,7 @@ def test_both_detectors_are_judged_on_the_same_pictures() -> None:
 
 
 def read_nothing(pictures: tuple[LabelledPicture, ...]):
-    from convert.boxes import BoxSet
+    from convert.evaluation.detection import BoxSet
 
     return BoxSet("made up", "0" * 64, pictures)
 

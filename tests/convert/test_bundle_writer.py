@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from convert.bundle import check_free, describe_golden, describe_model, write_bundle
+from convert.bundle_writer import check_free, describe_golden, describe_model, write_bundle
 from edge.contract.bundle import MODELS_DIR, load_bundle
 from edge.errors import BundleError, ConversionError, UsageError
 

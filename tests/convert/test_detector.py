@@ -9,12 +9,10 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="pip install 'mien[convert]'")
 
-from convert.bundle import write_bundle
-from convert.detector import FaceFinder, calibrate_detector, make_detector_bundle, quantize_yunet
-from convert.onnx_weights import Convolution, read_convolutions
-from convert.scenes import Source, compose_scenes, hash_scenes, read_sources
-from convert.yunet_calibrate import _fit_signed, pad_stem
-from convert.yunet_network import (
+from convert.bundle_writer import write_bundle
+from convert.yunet.build import FaceFinder, calibrate_detector, make_detector_bundle, quantize_yunet
+from convert.yunet.calibrate import _fit_signed, pad_stem
+from convert.yunet.network import (
     ADDED_TOGETHER,
     INPUT_OF,
     STRIDES,
@@ -27,6 +25,8 @@ from convert.yunet_network import (
     range_heads,
     rescale,
 )
+from convert.yunet.onnx_weights import Convolution, read_convolutions
+from convert.yunet.scenes import Source, compose_scenes, hash_scenes, read_sources
 from edge.contract.bundle import load_detect_bundle
 from edge.detect.opencv_yunet import OpenCvYuNetDetector
 from edge.detect.yunet import YuNetDetector

@@ -11,8 +11,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from workshop import Outcome, Workshop
 
-from convert.edgetpu import COMPILER, compile_for_edgetpu, map_to_edgetpu
-from convert.graph import Graph
+from convert.tflite.edgetpu import COMPILER, compile_for_edgetpu, map_to_edgetpu
+from convert.tflite.graph import Graph
 from edge.contract.bundle import find_bundle, load_bundle, load_emotion_bundle
 from edge.errors import ConversionError
 

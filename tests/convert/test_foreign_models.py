@@ -17,9 +17,9 @@ tf = pytest.importorskip("tensorflow", reason="needs the convert extra: pip inst
 from small_networks import SIZE_PX, fit_head, make_faces, make_network  # noqa: E402
 
 from convert.arguments import parse_arithmetic  # noqa: E402
-from convert.graph import Graph  # noqa: E402
-from convert.load import FloatModel, InputArithmetic, load_model  # noqa: E402
-from convert.repair import run_logits  # noqa: E402
+from convert.classifier.load import FloatModel, InputArithmetic, load_model  # noqa: E402
+from convert.classifier.repair import run_logits  # noqa: E402
+from convert.tflite.graph import Graph  # noqa: E402
 from edge.contract.bundle import load_emotion_bundle  # noqa: E402
 from edge.errors import ModelFileError, UsageError  # noqa: E402
 
@@ -224,7 +224,7 @@ def test_inspect_shows_what_is_inside(mien_convert: Callable[..., Outcome], smal
 def test_a_float_file_does_not_fit_an_edge_tpu_and_the_first_reason_is_given(
     workshop: Workshop, tmp_path: Path
 ) -> None:
-    from convert.edgetpu import map_to_edgetpu
+    from convert.tflite.edgetpu import map_to_edgetpu
 
     mapping = map_to_edgetpu(Graph(load_model(workshop.keras, arithmetic=None).tflite))
     assert not mapping.fits

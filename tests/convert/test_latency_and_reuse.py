@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from workshop import Workshop
 
-from convert.latency import measure_latency
+from convert.tflite.latency import measure_latency
 from edge.errors import ConversionError
 
 
@@ -30,7 +30,7 @@ def test_a_file_that_is_no_model_is_one_clear_error(tmp_path: Path) -> None:
 def test_the_original_computes_the_same_pictures_once(workshop: Workshop) -> None:
     from small_networks import make_faces
 
-    from convert.load import _predictor
+    from convert.classifier.load import _predictor
 
     calls = []
 

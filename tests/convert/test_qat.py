@@ -18,11 +18,11 @@ keras = pytest.importorskip("keras", reason="needs the convert extra: pip instal
 
 from small_networks import SIZE_PX, make_badly_scaled_network, make_faces  # noqa: E402
 
-from convert.calibrate import calibrate  # noqa: E402
-from convert.load import load_model  # noqa: E402
-from convert.qat import fine_tune, fold_batch_norms  # noqa: E402
-from convert.quantize import quantize_int8  # noqa: E402
-from convert.repair import run_logits  # noqa: E402
+from convert.classifier.calibrate import calibrate  # noqa: E402
+from convert.classifier.load import load_model  # noqa: E402
+from convert.classifier.qat import fine_tune, fold_batch_norms  # noqa: E402
+from convert.classifier.quantize import quantize_int8  # noqa: E402
+from convert.classifier.repair import run_logits  # noqa: E402
 from edge.errors import UsageError  # noqa: E402
 
 

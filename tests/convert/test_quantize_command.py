@@ -35,7 +35,7 @@ def test_the_bundle_loads_on_the_device_and_says_that_it_passed(small_bundle: Pa
 
 
 def test_xnnpack_takes_the_whole_graph_and_the_input_scale_is_one(small_bundle: Path) -> None:
-    from convert.graph import Graph
+    from convert.tflite.graph import Graph
     from edge.infer import load_model
 
     bundle = load_emotion_bundle(small_bundle)
@@ -206,9 +206,9 @@ def test_every_scheme_and_kind_of_input_keeps_the_model(
 ) -> None:
     from small_networks import make_faces
 
-    from convert.load import load_model
-    from convert.probe import probe_model
-    from convert.quantize import check_io, quantize
+    from convert.classifier.load import load_model
+    from convert.classifier.quantize import check_io, quantize
+    from convert.tflite.probe import probe_model
 
     model = load_model(workshop.keras, arithmetic=None)
     images, labels = make_faces(210, seed=31)
@@ -217,7 +217,7 @@ def test_every_scheme_and_kind_of_input_keeps_the_model(
     (tmp_path / "model.tflite").write_bytes(quantized.model)
     facts = probe_model(tmp_path / "model.tflite")
     assert (facts.inputs[0].dtype, facts.outputs[0].dtype) == dtypes
-    from convert.repair import run_logits
+    from convert.classifier.repair import run_logits
 
     assert (run_logits(quantized.model, pixels).argmax(1) == labels).mean() > 0.95
     plan = {("int8", "uint8"): (1, 3), ("int16x8", "float32"): (0, len(facts.plan))}.get((scheme, io), (1, 1))
@@ -227,8 +227,8 @@ def test_every_scheme_and_kind_of_input_keeps_the_model(
 def test_a_float16_file_is_half_as_large_and_a_dynamic_one_a_quarter(workshop: Workshop) -> None:
     from small_networks import make_faces
 
-    from convert.load import load_model
-    from convert.quantize import quantize
+    from convert.classifier.load import load_model
+    from convert.classifier.quantize import quantize
 
     model = load_model(workshop.keras, arithmetic=None)
     pixels = make_faces(14, seed=32)[0][..., np.newaxis]

@@ -15,13 +15,13 @@ tf = pytest.importorskip("tensorflow", reason="needs the convert extra: pip inst
 
 from small_networks import make_badly_scaled_network, make_faces, make_swish_network  # noqa: E402
 
-from convert.calibrate import calibrate  # noqa: E402
-from convert.equalize import equalize  # noqa: E402
-from convert.graph import Graph  # noqa: E402
-from convert.inspect import int8_macs_share  # noqa: E402
-from convert.load import keras_source  # noqa: E402
-from convert.quantize import quantize_int8  # noqa: E402
-from convert.repair import correct_biases, divergence, narrow_ranges, rank_layers, run_logits  # noqa: E402
+from convert.classifier.calibrate import calibrate  # noqa: E402
+from convert.classifier.equalize import equalize  # noqa: E402
+from convert.classifier.load import keras_source  # noqa: E402
+from convert.classifier.quantize import quantize_int8  # noqa: E402
+from convert.classifier.repair import correct_biases, divergence, narrow_ranges, rank_layers, run_logits  # noqa: E402
+from convert.tflite.graph import Graph  # noqa: E402
+from convert.tflite.inspect import int8_macs_share  # noqa: E402
 
 PIXELS = make_faces(140, seed=41)[0][..., np.newaxis]
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("ai_edge_litert", reason="needs the device's interpreter")
 pytest.importorskip("flatbuffers", reason="needs the convert extra: pip install 'mien[convert]'")
 
-from convert.verify import SLICES, Comparison, Limits, decide, degrade
+from convert.evaluation.verdict import SLICES, Comparison, Limits, decide, degrade
 from edge.contract.labels import LABELS
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.bundle import describe_golden, describe_model, write_bundle
+from convert.bundle_writer import describe_golden, describe_model, write_bundle
 from convert.frameworks import freeze_to_tflite
 from edge.contract.golden import Golden
 from edge.contract.labels import LABELS

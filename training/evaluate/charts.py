@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.datasets import Images
-from convert.stats import Calibration, Coverage, Ints
+from convert.evaluation.classification import Calibration, Coverage, Ints
 from edge.contract.preprocess import resize
 from edge.errors import MissingDependencyError
 from edge.records import Floats, Image

@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from convert import stats
-from convert.calibrate import class_positions
+from convert.classifier.calibrate import class_positions
 from convert.datasets import Dataset
-from convert.stats import Bools, Calibration, Coverage, Ints
+from convert.evaluation import classification
+from convert.evaluation.classification import Bools, Calibration, Coverage, Ints
 from edge.contract.scores import softmax
 from edge.errors import DataError
 from edge.records import Floats
@@ -211,8 +211,8 @@ def evaluate(
     scores = softmax(logits, temperature=temperature.value)
     correct = scores.argmax(axis=1) == labels
     before, after = _calibration(softmax(logits), labels), _calibration(scores, labels)
-    coverage = stats.coverage_curve(scores.max(axis=1), correct)
-    confusion = stats.confusion_matrix(labels, scores.argmax(axis=1), classes=len(model.labels))
+    coverage = classification.coverage_curve(scores.max(axis=1), correct)
+    confusion = classification.confusion_matrix(labels, scores.argmax(axis=1), classes=len(model.labels))
     report = Report(
         model=model.name,
         kind=model.kind,
@@ -222,10 +222,10 @@ def evaluate(
         left_out=len(dataset) - len(chosen),
         labels=model.labels,
         flip=flip,
-        accuracy=_share(stats.wilson_rate(int(correct.sum()), len(correct))),
+        accuracy=_share(classification.wilson_rate(int(correct.sum()), len(correct))),
         accuracy_by_subject=_by_subject(chosen, correct),
-        balanced_accuracy=stats.balanced_accuracy(confusion),
-        macro_f1=stats.macro_f1(confusion),
+        balanced_accuracy=classification.balanced_accuracy(confusion),
+        macro_f1=classification.macro_f1(confusion),
         classes=_class_figures(confusion, model.labels),
         confusion=confusion.tolist(),
         calibration=CalibrationFigures(
@@ -234,8 +234,8 @@ def evaluate(
             n=temperature.n,
             error_before=before.error,
             error_after=after.error,
-            nll_before=stats.negative_log_likelihood(softmax(logits), labels),
-            nll_after=stats.negative_log_likelihood(scores, labels),
+            nll_before=classification.negative_log_likelihood(softmax(logits), labels),
+            nll_after=classification.negative_log_likelihood(scores, labels),
         ),
         coverage=_coverage_points(coverage),
         scatter=_scatter(model, chosen, labels, correct, flip=flip) if scatter else None,
@@ -247,7 +247,7 @@ def evaluate(
 def fit_on(model: EvaluatedModel, dataset: Dataset, *, flip: bool = False) -> Temperature:
     """The temperature that fits a model's scores to labelled pictures that it was not trained on."""
     chosen, labels = _of_known_classes(model, dataset)
-    value = stats.fit_temperature(_logits(model, chosen, flip=flip), labels)
+    value = classification.fit_temperature(_logits(model, chosen, flip=flip), labels)
     return Temperature(value, f"fitted on {dataset.name}", len(chosen))
 
 
@@ -275,23 +275,23 @@ def _logits(model: EvaluatedModel, dataset: Dataset, *, flip: bool) -> Floats:
 
 
 def _calibration(scores: Floats, labels: Ints) -> Calibration:
-    return stats.calibration(scores.max(axis=1), scores.argmax(axis=1) == labels)
+    return classification.calibration(scores.max(axis=1), scores.argmax(axis=1) == labels)
 
 
 def _by_subject(dataset: Dataset, correct: Bools) -> Share | None:
     if not bool((dataset.subjects != "").all()):
         return None
-    return _share(stats.grouped_rate(correct, dataset.subjects))
+    return _share(classification.grouped_rate(correct, dataset.subjects))
 
 
 def _class_figures(confusion: Ints, labels: Sequence[str]) -> list[ClassFigures]:
-    f1 = stats.f1_scores(confusion)
+    f1 = classification.f1_scores(confusion)
     return [
         ClassFigures(
             label=label,
             n=int(confusion[k].sum()),
-            recall=_share(stats.wilson_rate(int(confusion[k, k]), int(confusion[k].sum()))),
-            precision=_share(stats.wilson_rate(int(confusion[k, k]), int(confusion[:, k].sum()))),
+            recall=_share(classification.wilson_rate(int(confusion[k, k]), int(confusion[k].sum()))),
+            precision=_share(classification.wilson_rate(int(confusion[k, k]), int(confusion[:, k].sum()))),
             f1=_plain(float(f1[k])),
         )
         for k, label in enumerate(labels)
@@ -314,7 +314,7 @@ def _scatter(model: EvaluatedModel, dataset: Dataset, labels: Ints, exact: Bools
 
     draws = np.stack([right(draw_moves(len(dataset), seed=seed)) for seed in range(DRAWS)])
     lost = exact.astype(np.float64) - draws.mean(axis=0)
-    half = stats.Z_95 * float(lost.std(ddof=1)) / math.sqrt(len(lost)) if len(lost) > 1 else math.inf
+    half = classification.Z_95 * float(lost.std(ddof=1)) / math.sqrt(len(lost)) if len(lost) > 1 else math.inf
     drop = float(lost.mean())
     return ScatterFigures(
         accuracy=float(draws.mean()),
@@ -335,10 +335,10 @@ def _compare(other: EvaluatedModel, dataset: Dataset, labels: Ints, correct: Boo
             "leave the classes out that one of them lacks (omit=…)",
         )
     correct_other = _logits(other, chosen, flip=flip).argmax(axis=1) == labels_other
-    paired = stats.paired_difference(correct_other, correct)
+    paired = classification.paired_difference(correct_other, correct)
     return ComparisonFigures(
         other=other.name,
-        accuracy_other=_share(stats.wilson_rate(int(correct_other.sum()), len(correct_other))),
+        accuracy_other=_share(classification.wilson_rate(int(correct_other.sum()), len(correct_other))),
         difference=paired.value,
         low=paired.low,
         high=paired.high,
@@ -348,7 +348,7 @@ def _compare(other: EvaluatedModel, dataset: Dataset, labels: Ints, correct: Boo
     )
 
 
-def _share(rate: stats.Rate) -> Share:
+def _share(rate: classification.Rate) -> Share:
     return Share(value=_plain(rate.value), low=rate.low, high=rate.high, n=rate.n)
 
 

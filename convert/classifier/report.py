@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
-from convert.edgetpu import EdgeTpuMapping
-from convert.latency import Latency
-from convert.layers import LayerError
-from convert.output import encode_json
-from convert.repair import RepairStep
-from convert.verify import Comparison
+from convert.classifier.repair import RepairStep
+from convert.console import encode_json
+from convert.evaluation.verdict import Comparison
+from convert.tflite.edgetpu import EdgeTpuMapping
+from convert.tflite.latency import Latency
+from convert.tflite.layer_errors import LayerError
 from edge.contract.manifest import EmotionManifest
 from edge.errors import EXIT_CLEAN, EXIT_GATE_FAILED, EXIT_UNDECIDED
 

@@ -10,16 +10,24 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from convert.bundle import describe_golden, describe_model, write_bundle
-from convert.calibrate import CalibrationSet, draw_calibration_set
+from convert.bundle_writer import describe_golden, describe_model, write_bundle
+from convert.classifier.calibrate import CalibrationSet, draw_calibration_set
+from convert.classifier.load import FloatModel
+from convert.classifier.quantize import Io, Quantized, Scheme, quantize
 from convert.datasets import Dataset
 from convert.datasets.dataset import Colour
+from convert.evaluation.classification import Ints, fit_temperature
+from convert.evaluation.verdict import (
+    Comparison,
+    EvaluationSet,
+    Limits,
+    QuantizedModel,
+    Run,
+    compare,
+    make_evaluation_set,
+)
 from convert.golden import make_golden_inputs
-from convert.graph import Graph
-from convert.load import FloatModel
-from convert.quantize import Io, Quantized, Scheme, quantize
-from convert.stats import Ints, fit_temperature
-from convert.verify import Comparison, EvaluationSet, Limits, QuantizedModel, Run, compare, make_evaluation_set
+from convert.tflite.graph import Graph
 from edge.contract.bundle import Bundle
 from edge.contract.golden import Golden
 from edge.contract.manifest import (
@@ -58,8 +66,8 @@ class Request:
         licence: of the weights.
         notices: lines that must go with the weights.
         trained_from: where the weights come from.
-        scheme: see `convert.quantize.SCHEMES`.
-        io: see `convert.quantize.SCHEMES`.
+        scheme: see `convert.classifier.quantize.SCHEMES`.
+        io: see `convert.classifier.quantize.SCHEMES`.
         calibration_count: pictures for the ranges.
         seed: of the draw.
         limits: what may be lost.
@@ -227,7 +235,7 @@ def write_candidate(
     Args:
         candidate: what was judged.
         folder: the bundle's place.
-        documents: see `convert.bundle.write_bundle`.
+        documents: see `convert.bundle_writer.write_bundle`.
         edgetpu_model: compiled form, or None.
         force: replace an existing bundle, and write a failed one, marked as such.
 

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.frameworks import freeze_to_tflite, import_keras, import_tensorflow
-from convert.graph import Graph
-from convert.probe import probe_model
+from convert.tflite.graph import Graph
+from convert.tflite.probe import probe_model
 from edge.errors import ConversionError, ModelFileError, UsageError
 from edge.infer.litert import import_runtime, quiet_native_log
 from edge.records import Floats
@@ -234,8 +234,8 @@ def load_tflite(path: Path) -> Source:
 
 
 def load_onnx(path: Path) -> Source:
-    """Reads ``.onnx``; see `convert.onnx_import`."""
-    from convert.onnx_import import import_onnx
+    """Reads ``.onnx``; see `convert.classifier.onnx_import`."""
+    from convert.classifier.onnx_import import import_onnx
 
     function, run, shape = import_onnx(path)
     return Source(_convert(function, (1, *shape), path), run, "onnx")

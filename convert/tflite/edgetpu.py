@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from convert.graph import Graph, Op
+from convert.tflite.graph import Graph, Op
 from edge.errors import ConversionError
 
 COMPILER: Final = "edgetpu_compiler"

@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from convert.boxes import BoxSet, Detected, average_precision, match_all, pairwise_iou, resampled_drops
-from convert.verify import Status, fell
+from convert.evaluation.detection import BoxSet, Detected, average_precision, match_all, pairwise_iou, resampled_drops
+from convert.evaluation.verdict import Status, fell
 from edge.contract.bundle import Bundle
 from edge.contract.manifest import DetectManifest
 from edge.detect.base import FaceDetector

@@ -8,19 +8,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from convert.boxes import BoxSet, read_boxes
-from convert.bundle import CARD_FILE, REPORT_FILE, check_free, write_bundle
-from convert.detector_page import make_detector_html
-from convert.detector_report import (
+from convert.bundle_writer import CARD_FILE, REPORT_FILE, check_free, write_bundle
+from convert.classifier.report import EXIT_CODES
+from convert.console import PAGE_FILE, Progress, page_folder, write_json, write_page
+from convert.evaluation.detection import BoxSet, read_boxes
+from convert.yunet.compare import DetectorRun, compare_detectors
+from convert.yunet.report import (
     DetectorReport,
     encode_detector_report,
     figures,
     make_detector_card,
     make_detector_report,
 )
-from convert.detector_verify import DetectorRun, compare_detectors
-from convert.output import PAGE_FILE, Progress, page_folder, write_json, write_page
-from convert.report import EXIT_CODES
+from convert.yunet.report_page import make_detector_html
 from edge.contract.bundle import Bundle
 from edge.contract.manifest import DetectManifest
 from edge.errors import ModelFileError, UsageError
@@ -63,7 +63,7 @@ def run_detector(arguments: DetectorArguments) -> int:
     Raises:
         MienError: anything that cannot be done.
     """
-    from convert.detector import SIZES_WH, calibrate_detector, make_detector_bundle
+    from convert.yunet.build import SIZES_WH, calibrate_detector, make_detector_bundle
 
     sizes_wh = [parse_size(text) for text in arguments.sizes] or list(SIZES_WH)
     folders = [arguments.out / f"yunet-{width}x{height}" for width, height in sizes_wh]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from convert.graph import Graph, Op
+from convert.tflite.graph import Graph, Op
 
 _POSITIVE_HOMOGENEOUS: Final = ("MAX_POOL_2D", "AVERAGE_POOL_2D", "MEAN", "PAD", "RELU", "RESHAPE")
 """Operators between two layers that a positive factor per channel passes through (PAD with zeros)."""

@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
-from convert.boxes import IOU_LIMIT
-from convert.detector_verify import (
+from convert.console import encode_json
+from convert.evaluation.detection import IOU_LIMIT
+from convert.yunet.compare import (
     DEFAULT_SCORE,
     GATE_PX,
     RESAMPLES,
@@ -17,7 +18,6 @@ from convert.detector_verify import (
     OperatingPoint,
     SizeVerdict,
 )
-from convert.output import encode_json
 from edge.contract.manifest import DetectManifest, Metric
 
 SCHEMA: Final = "mien.detector_conversion/1"

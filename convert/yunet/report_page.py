@@ -7,10 +7,15 @@ from typing import Final
 import cv2
 import numpy as np
 
-from convert.boxes import Detected, LabelledPicture, Reals, average_precision, match_all, precision_recall
-from convert.detector_report import DetectorReport, figures
-from convert.detector_verify import DEFAULT_SCORE, GATE_PX, DetectorRun
-from convert.page import (
+from convert.evaluation.detection import (
+    Detected,
+    LabelledPicture,
+    Reals,
+    average_precision,
+    match_all,
+    precision_recall,
+)
+from convert.evaluation.report.page import (
     FLOAT_COLOUR,
     QUANTIZED_COLOUR,
     curve,
@@ -23,6 +28,8 @@ from convert.page import (
     tiles,
     verdict,
 )
+from convert.yunet.compare import DEFAULT_SCORE, GATE_PX, DetectorRun
+from convert.yunet.report import DetectorReport, figures
 from edge.records import Faces, Image
 
 SHOWN: Final = 8

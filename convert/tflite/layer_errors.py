@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from convert.graph import Graph
-from convert.load import Pixels
+from convert.classifier.load import Pixels
+from convert.tflite.graph import Graph
 from edge.contract.scores import dequantize
 from edge.infer.litert import import_runtime, quiet_native_log
 

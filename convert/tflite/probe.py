@@ -67,8 +67,8 @@ def probe_model(path: Path) -> FileFacts:
     """
     if not path.is_file():
         raise ModelFileError(path, "no such file")
-    command = [sys.executable, "-m", "convert.probe", str(path.resolve())]
-    root = str(Path(__file__).resolve().parent.parent)
+    command = [sys.executable, "-m", "convert.tflite.probe", str(path.resolve())]
+    root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
     try:
         child = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False, env=environment)
@@ -91,7 +91,7 @@ def look_at(model: bytes) -> FileFacts:
         ValueError: the interpreter or the flatbuffer reader refuses them.
         RuntimeError: the same.
     """
-    from convert.graph import Graph
+    from convert.tflite.graph import Graph
     from edge.infer.litert import execution_plan, import_runtime, quiet_native_log
 
     Graph(model)

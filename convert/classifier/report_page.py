@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from convert.edgetpu import EdgeTpuMapping
-from convert.layers import LayerError
-from convert.page import (
+from convert.classifier.repair import RepairStep
+from convert.classifier.report import Report, figures, percent
+from convert.evaluation.report.page import (
     FLOAT_COLOUR,
     PLOT_PX,
     QUANTIZED_COLOUR,
@@ -25,9 +25,9 @@ from convert.page import (
     tiles,
     verdict,
 )
-from convert.repair import RepairStep
-from convert.report import Report, figures, percent
-from convert.verify import Comparison, EvaluationSet
+from convert.evaluation.verdict import Comparison, EvaluationSet
+from convert.tflite.edgetpu import EdgeTpuMapping
+from convert.tflite.layer_errors import LayerError
 from edge.contract.manifest import EmotionManifest
 from edge.records import Floats
 

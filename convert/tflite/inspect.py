@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from convert.edgetpu import EdgeTpuMapping, map_to_edgetpu
-from convert.graph import Graph, count_macs
-from convert.probe import FileFacts, TensorFacts, probe_model
+from convert.tflite.edgetpu import EdgeTpuMapping, map_to_edgetpu
+from convert.tflite.graph import Graph, count_macs
+from convert.tflite.probe import FileFacts, TensorFacts, probe_model
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from convert.classifier.load import Pixels
 from convert.datasets import Dataset
 from convert.datasets.dataset import Colour
 from convert.frameworks import import_tensorflow
-from convert.graph import Graph
-from convert.load import Pixels
+from convert.tflite.graph import Graph
 from edge.contract.labels import LABELS
 from edge.contract.manifest import Calibration
 from edge.errors import ConversionError, DataError

@@ -24,25 +24,33 @@ from convert.arguments import (
     parse_version,
     read_origin,
 )
-from convert.bundle import CARD_FILE, EDGETPU_FILE, REPORT_FILE, check_free, describe_model
-from convert.calibrate import CalibrationSet
+from convert.bundle_writer import CARD_FILE, EDGETPU_FILE, REPORT_FILE, check_free, describe_model
+from convert.classifier.build import (
+    Candidate,
+    Request,
+    check_request,
+    draw,
+    judge_model,
+    judge_quantized,
+    write_candidate,
+)
+from convert.classifier.calibrate import CalibrationSet
+from convert.classifier.load import FloatModel, load_model
+from convert.classifier.qat import fine_tune
+from convert.classifier.quantize import check_io
+from convert.classifier.repair import RepairStep, repair
+from convert.classifier.report import EXIT_CODES, SCHEMA, FormFacts, Report, encode_report, figures, make_card
+from convert.classifier.report_page import make_html
+from convert.console import PAGE_FILE, Progress, page_folder, write_json, write_page
 from convert.datasets import Dataset, read_datasets
 from convert.datasets.reading import Held
-from convert.detector_command import VerifyDetectorArguments, run_verify_detector
-from convert.edgetpu import INSTALL, EdgeTpuMapping, compile_for_edgetpu, map_to_edgetpu
-from convert.graph import Graph, count_macs
-from convert.inspect import Inspection, count_ops, inspect_model, int8_macs_share
-from convert.latency import measure_latency
-from convert.layers import LayerError, measure_layers
-from convert.load import FloatModel, load_model
-from convert.output import PAGE_FILE, Progress, page_folder, write_json, write_page
-from convert.produce import Candidate, Request, check_request, draw, judge_model, judge_quantized, write_candidate
-from convert.qat import fine_tune
-from convert.quantize import check_io
-from convert.repair import RepairStep, repair
-from convert.report import EXIT_CODES, SCHEMA, FormFacts, Report, encode_report, figures, make_card
-from convert.report_page import make_html
-from convert.verify import Comparison, Limits, QuantizedModel, Run, compare, make_evaluation_set
+from convert.detector_commands import VerifyDetectorArguments, run_verify_detector
+from convert.evaluation.verdict import Comparison, Limits, QuantizedModel, Run, compare, make_evaluation_set
+from convert.tflite.edgetpu import INSTALL, EdgeTpuMapping, compile_for_edgetpu, map_to_edgetpu
+from convert.tflite.graph import Graph, count_macs
+from convert.tflite.inspect import Inspection, count_ops, inspect_model, int8_macs_share
+from convert.tflite.latency import measure_latency
+from convert.tflite.layer_errors import LayerError, measure_layers
 from edge.contract.bundle import Bundle, find_bundle, load_bundle, load_detect_bundle, load_emotion_bundle
 from edge.contract.manifest import DetectManifest, EmotionManifest
 from edge.errors import ConversionError, InferenceError, UsageError

@@ -1,7 +1,7 @@
 """TFLite files as graphs: reading, checking, small surgery and writing, without running anything.
 
 Works on the flatbuffer's object form. A damaged file can crash the flatbuffer reader or the interpreter: what comes
-from elsewhere is looked at in a child process first (`convert.probe`).
+from elsewhere is looked at in a child process first (`convert.tflite.probe`).
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from convert.calibrate import calibrate
+from convert.classifier.calibrate import calibrate
+from convert.classifier.load import Pixels
 from convert.frameworks import import_tensorflow
-from convert.graph import Graph
-from convert.load import Pixels
+from convert.tflite.graph import Graph
 from edge.errors import ConversionError, UsageError
 from edge.infer.litert import quiet_native_log
 
@@ -91,7 +91,7 @@ def quantize_int8(calibrated: bytes, *, io: Io = "int8", float_nodes: Sequence[s
     """Quantizes a calibrated graph to int8, weights per channel.
 
     Args:
-        calibrated: from `convert.calibrate.calibrate`.
+        calibrated: from `convert.classifier.calibrate.calibrate`.
         io: kind of the input and the output.
         float_nodes: names of output tensors of operators that stay in float.
 

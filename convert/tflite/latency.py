@@ -53,9 +53,9 @@ def measure_latency(model: Path, *, threads: Sequence[int]) -> tuple[Latency, ..
     Raises:
         ConversionError: the child does not come to an end.
     """
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
-    command = [sys.executable, "-m", "convert.latency", str(model.resolve()), *map(str, threads)]
+    command = [sys.executable, "-m", "convert.tflite.latency", str(model.resolve()), *map(str, threads)]
     child = subprocess.run(command, capture_output=True, check=False, env=environment)
     if child.returncode:
         last = child.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit {child.returncode}"]

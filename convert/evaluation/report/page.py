@@ -9,8 +9,8 @@ from typing import Final
 
 import cv2
 
-from convert.boxes import Reals
-from convert.verify import Status
+from convert.evaluation.detection import Reals
+from convert.evaluation.verdict import Status
 from edge.records import Image
 
 PLOT_PX: Final = 260

@@ -22,7 +22,7 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
-from convert.onnx_weights import Convolution, read_convolutions
+from convert.yunet.onnx_weights import Convolution, read_convolutions
 from edge.errors import DataError, UsageError
 
 STRIDES = (8, 16, 32)

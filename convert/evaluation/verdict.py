@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from convert.calibrate import class_positions
+from convert.classifier.calibrate import class_positions
+from convert.classifier.load import FloatModel, Pixels
 from convert.datasets import Dataset
-from convert.load import FloatModel, Pixels
-from convert.stats import (
+from convert.evaluation.classification import (
     Calibration,
     Ints,
     PairedDifference,

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.yunet_network import (
+from convert.yunet.network import (
     ADDED_TOGETHER,
     INPUT_OF,
     STRIDES,

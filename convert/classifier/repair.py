@@ -1,7 +1,7 @@
 """Brings a network back that plain int8 breaks: cheapest measures first, layers in float last.
 
 1. Narrower ranges: of every activation by mean squared error, of the logits by what they do to the scores.
-2. Cross-layer equalization (`convert.equalize`), which changes the float graph without changing its function.
+2. Cross-layer equalization (`convert.classifier.equalize`): changes the float graph without changing its function.
 3. Bias correction: what quantization shifts the mean of a layer's channels by is taken off its bias.
 4. The layers that do the most damage, measured one by one, stay in float: as few as the calibration pictures ask for.
 
@@ -20,16 +20,16 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from convert.calibrate import CalibrationSet, calibrate
+from convert.classifier.build import Candidate, Note, Request, judge_quantized
+from convert.classifier.calibrate import CalibrationSet, calibrate
+from convert.classifier.equalize import equalize
+from convert.classifier.load import FloatModel, Pixels
+from convert.classifier.quantize import RECIPE, Quantized, quantize_int8
 from convert.datasets import Dataset
-from convert.equalize import equalize
-from convert.graph import Graph
-from convert.inspect import int8_macs_share
-from convert.latency import measure_latency
-from convert.layers import as_input, record_tensors
-from convert.load import FloatModel, Pixels
-from convert.produce import Candidate, Note, Request, judge_quantized
-from convert.quantize import RECIPE, Quantized, quantize_int8
+from convert.tflite.graph import Graph
+from convert.tflite.inspect import int8_macs_share
+from convert.tflite.latency import measure_latency
+from convert.tflite.layer_errors import as_input, record_tensors
 from edge.contract.scores import dequantize, softmax
 from edge.errors import ConversionError, InferenceError
 from edge.infer.litert import import_runtime, quiet_native_log

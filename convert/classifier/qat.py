@@ -14,8 +14,15 @@ from typing import Any, Final
 
 import numpy as np
 
+from convert.classifier.load import (
+    FloatModel,
+    InputArithmetic,
+    Pixels,
+    apply_arithmetic,
+    load_keras_model,
+    replace_graph,
+)
 from convert.frameworks import freeze_to_tflite, import_keras, import_tensorflow
-from convert.load import FloatModel, InputArithmetic, Pixels, apply_arithmetic, load_keras_model, replace_graph
 from edge.contract.scores import softmax
 from edge.errors import ConversionError, UsageError
 from edge.records import Floats

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from convert.bundle import describe_golden, describe_model
-from convert.scenes import Picture, compose_scenes, hash_scenes, read_sources
-from convert.yunet_calibrate import CalibratedYuNet, calibrate, pad_stem
-from convert.yunet_network import STRIDES, Array, YuNetWeights, build_network, decode_cells, load_weights
+from convert.bundle_writer import describe_golden, describe_model
+from convert.yunet.calibrate import CalibratedYuNet, calibrate, pad_stem
+from convert.yunet.network import STRIDES, Array, YuNetWeights, build_network, decode_cells, load_weights
+from convert.yunet.scenes import Picture, compose_scenes, hash_scenes, read_sources
 from edge.contract.bundle import Bundle
 from edge.contract.golden import Golden
 from edge.contract.manifest import (
@@ -45,7 +45,7 @@ MAX_STEPS_XNNPACK = 8
 MAX_STEPS_OTHER = 40
 _FINDER_SIDE_PX = 640
 _FINDER_SCORE = 0.7
-_PICTURES = Path(__file__).with_name("pictures")
+_PICTURES = Path(__file__).parent.parent / "pictures"
 _ORIGIN = "faces of Eileen Collins (NASA) and Grace Hopper (US Navy), public domain, on synthetic seed 0"
 _LICENCE = "MIT"
 _NOTICE = Path(__file__).with_name("licences") / "yunet.txt"
@@ -115,7 +115,7 @@ def calibrate_detector(onnx: Path, pictures: Path, *, count: int = CALIBRATION_S
 
     Args:
         onnx: YuNet's ONNX file.
-        pictures: pictures and clips with faces, any size; see `convert.scenes`.
+        pictures: pictures and clips with faces, any size; see `convert.yunet.scenes`.
         count: number of scenes; fewer than 60 cost accuracy.
 
     Raises:

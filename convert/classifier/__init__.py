@@ -1,0 +1,1 @@
+"""Quantizes an emotion classifier: load, calibrate, equalize, quantize, judge, repair."""

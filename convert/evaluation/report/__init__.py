@@ -1,0 +1,1 @@
+"""The parts that every report page is made of."""

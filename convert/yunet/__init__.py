@@ -1,0 +1,1 @@
+"""Rebuilds and quantizes the YuNet face detector."""
