@@ -13,8 +13,8 @@ from typing import Final
 from edge.contract.bundle import MANIFEST_FILE, load_bundle
 from edge.contract.golden import Golden, encode_golden
 from edge.contract.manifest import AnyManifest, GoldenSpec, ModelFile, encode_manifest
-from edge.durable import sync_folder, write_synced
 from edge.errors import BundleError, ConversionError, UsageError
+from edge.system.files import sync_folder, write_synced
 
 MODEL_FILE: Final = "model.tflite"
 EDGETPU_FILE: Final = "model_edgetpu.tflite"

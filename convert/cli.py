@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edge.entry import run_app
+from edge.cli_app import run_app
 
 app = typer.Typer(
     name="mien-convert",

@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 from rich.console import Console
 
-from edge.durable import replace_file
 from edge.errors import ConversionError
+from edge.system.files import replace_file
 
 PAGE_FILE: Final = "report.html"
 

@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 
 from edge import __version__
-from edge.entry import run_app
+from edge.cli_app import run_app
 from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, UsageError
 
 if TYPE_CHECKING:
-    from edge.config import Config
+    from edge.config.schema import Config
 
 app = typer.Typer(
     name="mien",
@@ -61,8 +61,8 @@ def run(
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
 ) -> None:
     """The daemon: camera in, events out, until SIGTERM."""
-    from edge.config import load_config
-    from edge.daemon import run_daemon
+    from edge.config.schema import load_config
+    from edge.service.daemon import run_daemon
 
     overrides = {"camera.source": source} if source is not None else None
 
@@ -78,7 +78,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable report on standard output.")] = False,
 ) -> None:
     """What is wrong with this machine, each finding with its fix; nothing is written or sent."""
-    from edge.doctor.examine import examine, show_report
+    from edge.commands.doctor.examine import examine, show_report
 
     report = examine(config)
     show_report(report, as_json=as_json, console=out)
@@ -90,8 +90,8 @@ def ha_preview(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file (TOML).")] = None,
 ) -> None:
     """What Home Assistant is told, topic and payload; nothing is sent."""
-    from edge.config import Config, load_config
-    from edge.homeassistant_view import show_discovery
+    from edge.commands.ha_preview import show_discovery
+    from edge.config.schema import Config, load_config
 
     show_discovery(load_config(config) if config else Config(), console=out)
 
@@ -102,7 +102,7 @@ def demo(
     camera: Annotated[str | None, typer.Option(help="A camera or video of yours instead of the pictures.")] = None,
 ) -> None:
     """Live faces, emotions and events on this terminal; no camera, broker or configuration needed."""
-    from edge.demo import run_demo
+    from edge.commands.demo.run import run_demo
 
     raise typer.Exit(run_demo(seconds=seconds, camera=camera))
 
@@ -122,7 +122,7 @@ def replay(
     overrides: Overrides = None,
 ) -> None:
     """Run every frame of a file through the pipeline, deterministically."""
-    from edge.replay import replay_files
+    from edge.commands.replay import replay_files
 
     replay_files(
         source, config_file=config, overrides=parse_overrides(overrides), out=out_file, render_to=render_to, console=err
@@ -137,7 +137,7 @@ def bench(
     overrides: Overrides = None,
 ) -> None:
     """Measure this machine: per-stage latency, overhead over the bare models, memory, start-up."""
-    from edge.bench import run_bench
+    from edge.commands.bench import run_bench
 
     run_bench(source, loops=loops, as_json=as_json, overrides=parse_overrides(overrides), out=out, err=err)
 
@@ -145,11 +145,11 @@ def bench(
 @config_app.command("check")
 def config_check(file: Annotated[Path, typer.Argument(help="Configuration file (TOML).")]) -> None:
     """Check a configuration without starting anything."""
-    from edge.config import load_config
+    from edge.config.schema import load_config
 
     config = load_config(file)
 
-    from edge.assemble import check_config
+    from edge.pipeline.build import check_config
 
     check_config(config, file=str(file))
     out.print(f"{file}: good")
@@ -164,7 +164,7 @@ def config_schema() -> None:
 @config_app.command("example")
 def config_example() -> None:
     """Print a complete, commented configuration."""
-    from edge.config_reference import make_example
+    from edge.config.reference import make_example
 
     print(make_example(), end="")
 
@@ -179,7 +179,7 @@ BundleConfig = Annotated[
 @bundle_app.command("show")
 def bundle_show(bundle: BundleName) -> None:
     """What a bundle says of itself."""
-    from edge.bundle_view import show_bundle
+    from edge.commands.bundle import show_bundle
 
     show_bundle(bundle, console=out)
 
@@ -187,7 +187,7 @@ def bundle_show(bundle: BundleName) -> None:
 @bundle_app.command("verify")
 def bundle_verify(bundle: BundleName, config: BundleConfig = None) -> None:
     """Check a bundle's files and replay its golden samples on this machine."""
-    from edge.bundle_view import verify_bundle
+    from edge.commands.bundle import verify_bundle
 
     verify_bundle(bundle, config=_trusting(config), console=out)
 
@@ -204,7 +204,7 @@ def bundle_install(
     ] = None,
 ) -> None:
     """Verify a bundle and put it beside the installed ones; services use it from their next start on."""
-    from edge.bundle_view import install_bundle
+    from edge.commands.bundle import install_bundle
 
     install_bundle(bundle, config=_trusting(config), allow_failed=allow_failed, into=into, console=out)
 
@@ -212,7 +212,7 @@ def bundle_install(
 @bundle_app.command("key")
 def bundle_key(file: Annotated[Path, typer.Argument(help="Takes the secret key.", metavar="FILE")]) -> None:
     """Make a key to sign bundles with, and print the public one."""
-    from edge.bundle_view import make_signing_key
+    from edge.commands.bundle import make_signing_key
 
     make_signing_key(file, console=out)
 
@@ -223,7 +223,7 @@ def bundle_sign(
     key: Annotated[Path, typer.Option(help="The secret key, as `mien bundle key` made it.", metavar="FILE")],
 ) -> None:
     """Sign a bundle."""
-    from edge.bundle_view import sign
+    from edge.commands.bundle import sign
 
     sign(bundle, key=key, console=out)
 
@@ -232,8 +232,8 @@ def _trusting(file: Path | None) -> Config | None:
     """A configuration whose trusted keys are keys; None where no file is given."""
     if file is None:
         return None
-    from edge.config import load_config
-    from edge.signature import check_keys
+    from edge.bundles.signing import check_keys
+    from edge.config.schema import load_config
 
     config = load_config(file)
     check_keys(config.bundles.trusted_keys, file=str(file))
@@ -261,7 +261,7 @@ def schema(name: Annotated[SchemaName, typer.Argument(help="Which payload or fil
     """Print the JSON Schema of a payload, the manifest or the configuration."""
     import json
 
-    from edge.schemas import make_schema
+    from edge.commands.schema import make_schema
 
     print(json.dumps(make_schema(name.value), indent=2))
 

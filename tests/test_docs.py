@@ -9,16 +9,16 @@ import pytest
 
 from edge import errors
 from edge.cli import SchemaName, app
-from edge.config_reference import make_table
+from edge.commands.schema import NAMES
+from edge.config.reference import make_table
 from edge.publish.payloads import SCHEMAS
-from edge.schemas import NAMES
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_table_of_configuration_keys_is_the_one_that_the_types_give() -> None:
-    assert make_table() in README, "run: python -m edge.config_reference, and put the table into README.md"
+    assert make_table() in README, "run: python -m edge.config.reference, and put the table into README.md"
 
 
 def test_every_command_is_documented() -> None:

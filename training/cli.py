@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge import __version__
-from edge.entry import run_app
+from edge.cli_app import run_app
 from edge.errors import UsageError
 from training.backend import start_keras
 from training.data import commands as data_commands

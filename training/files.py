@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from edge.durable import replace_file
 from edge.errors import DataError
+from edge.system.files import replace_file
 
 
 def write_file(path: Path, content: bytes) -> None:

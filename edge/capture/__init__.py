@@ -6,8 +6,8 @@ import importlib
 import os
 
 from edge.capture.base import Clock, Sleep, Source, SourceRequest
-from edge.capture.spec import SourceSpec, parse_source, redact
-from edge.config import CameraConfig, decode_options
+from edge.capture.source_uri import SourceSpec, parse_source, redact
+from edge.config.schema import CameraConfig, decode_options
 from edge.registry import load_entry
 
 # FFmpeg's own messages hold addresses with their passwords; OpenCV reads this once, at its first use of FFmpeg.
@@ -33,7 +33,7 @@ SOURCES = {
     "video": "edge.capture.video:VideoSource",
     "pictures": "edge.capture.pictures:PicturesSource",
     "synthetic": "edge.capture.synthetic:SyntheticSource",
-    "demo": "edge.demo.scene:DemoSource",
+    "demo": "edge.capture.demo_scene:DemoSource",
 }
 """Kind of source to its class: ``open(SourceRequest) -> Source``; ``KIND:TARGET`` names one explicitly."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar
 
-from edge.config import CameraConfig, Section, decode_options
+from edge.config.schema import CameraConfig, Section, decode_options
 from edge.records import Frame
 
 Clock = Callable[[], int]

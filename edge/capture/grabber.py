@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from edge.capture.base import Clock, Source
-from edge.config import CameraConfig
+from edge.capture.latest_frame import LatestSlot
+from edge.config.schema import CameraConfig
 from edge.errors import SourceError
 from edge.records import Frame
-from edge.slot import LatestSlot
 
 _log = logging.getLogger(__name__)
 

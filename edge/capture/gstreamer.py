@@ -26,8 +26,8 @@ import numpy as np
 from msgspec import Meta
 
 from edge.capture.base import SourceRequest
-from edge.capture.spec import redact
-from edge.config import Section
+from edge.capture.source_uri import redact
+from edge.config.schema import Section
 from edge.errors import ConfigError, MissingDependencyError, SourceError, SourceLostError
 from edge.records import Frame, Image
 

@@ -14,10 +14,10 @@ from msgspec import Meta
 
 from edge.capture.base import SourceRequest
 from edge.capture.opencv import OpencvCapture
-from edge.config import Section
-from edge.credential_files import read_secret
+from edge.config.schema import Section
 from edge.errors import ConfigError, SourceError, SourceLostError, SourceNotFoundError
 from edge.records import Frame
+from edge.system.secrets import read_secret
 
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}

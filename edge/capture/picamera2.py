@@ -11,7 +11,7 @@ import cv2
 from msgspec import Meta
 
 from edge.capture.base import SourceRequest, capture_time_ns
-from edge.config import Section
+from edge.config.schema import Section
 from edge.errors import (
     ConfigError,
     MissingDependencyError,

@@ -12,8 +12,8 @@ from msgspec import Meta
 from edge.capture.base import Pace, SourceRequest
 from edge.capture.opencv import bgr
 from edge.capture.paths import path_error
-from edge.capture.spec import PICTURE_SUFFIXES
-from edge.config import Section
+from edge.capture.source_uri import PICTURE_SUFFIXES
+from edge.config.schema import Section
 from edge.errors import SourceError
 from edge.records import Frame, Image
 

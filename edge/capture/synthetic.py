@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Meta
 
 from edge.capture.base import Pace, SourceRequest
-from edge.config import Section
+from edge.config.schema import Section
 from edge.records import Frame, Image
 
 

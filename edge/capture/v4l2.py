@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from edge.capture.base import SourceRequest, capture_time_ns
 from edge.capture.opencv import OpencvCapture
-from edge.config import Section
+from edge.config.schema import Section
 from edge.errors import SourceBusyError, SourceError, SourceLostError, SourceNotFoundError, SourcePermissionError
 from edge.records import Frame
 

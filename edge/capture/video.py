@@ -11,7 +11,7 @@ from msgspec import Meta
 from edge.capture.base import Pace, SourceRequest
 from edge.capture.opencv import OpencvCapture
 from edge.capture.paths import check_file
-from edge.config import Section
+from edge.config.schema import Section
 from edge.errors import SourceError
 from edge.records import Frame
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge.config import DetectConfig
+from edge.config.schema import DetectConfig
 from edge.contract.bundle import Bundle
 from edge.contract.manifest import DetectManifest
 from edge.detect.base import FaceDetector, Network

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from edge.config import DetectConfig, decode_options
+from edge.config.schema import DetectConfig, decode_options
 from edge.contract.bundle import Bundle
 from edge.contract.manifest import DetectManifest
 from edge.contract.preprocess import fit_letterbox, resize

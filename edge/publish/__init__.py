@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge.config import Config, shown
+from edge.config.schema import Config, shown
 from edge.errors import ConfigError
 from edge.publish.base import Kind, Message, RequestHandler, RequestSource, Sink, make_message
 from edge.publish.fanout import Fanout
-from edge.publish.outgoing import Outgoing
 from edge.publish.payloads import Moment, Origin, Vitals, schema_of
+from edge.publish.publisher import Outgoing
 from edge.registry import load_entry
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "schema_of",
 ]
 
-SINKS: Final = {"mqtt": "edge.publish.mqtt:make_sink", "jsonl": "edge.publish.jsonl:make_sink"}
+SINKS: Final = {"mqtt": "edge.publish.mqtt.sink:make_sink", "jsonl": "edge.publish.jsonl:make_sink"}
 """Name to a function that makes the sink out of the whole configuration."""
 
 

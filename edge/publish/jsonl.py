@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from edge.config import Config, JsonlConfig
+from edge.config.schema import Config, JsonlConfig
 from edge.errors import PublishError
 from edge.publish.base import Kind, Message
 from edge.publish.payloads import EventPayload, GapPayload, encode

@@ -19,8 +19,8 @@ from msgspec import Meta
 
 from edge.contract.labels import LABELS, NONE, UNCERTAIN
 from edge.errors import UsageError
-from edge.metrics import Percentiles
 from edge.records import EmotionEvent, FaceState, Floats, Step
+from edge.system.metrics import Percentiles
 
 CameraState = Literal["opening", "live", "stale", "lost"]
 """``opening`` for the first time, ``live``, ``stale`` (no frame for a while), ``lost`` (being reopened)."""
@@ -359,7 +359,7 @@ def as_history(event: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The present as the daemon reads it once and hands it down; see `edge.publish.clock`.
+    """The present as the daemon reads it once and hands it down; see `edge.publish.time_context`.
 
     Attributes:
         now_ns: monotonic clock.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from edge.config import TrackConfig
+from edge.config.schema import TrackConfig
 from edge.registry import load_entry
 from edge.track.base import FaceTracker
 

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from edge.config import TrackConfig
+from edge.config.schema import TrackConfig
 from edge.records import Faces, Floats, Track, Tracks
 from edge.track.assignment import Edge, assign
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from brokers import Mosquitto, wait_until
 from clips import write_clip
 
-from edge.vitals import machine_name
+from edge.system.host import machine_name
 
 FPS = 15
 

@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from edge.publish.outbox import Bounds, StoredEvent
-from edge.publish.sqlite_outbox import SqliteOutbox
+from edge.publish.outbox.memory import Bounds, StoredEvent
+from edge.publish.outbox.sqlite import SqliteOutbox
 
 CARD_BYTES = 32e9 * 500 / 4
 """What the outbox may write in the life of a card; see the module."""

@@ -30,7 +30,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from brokers import Mosquitto, wait_until
 
-from edge.vitals import machine_name
+from edge.system.host import machine_name
 
 Floats = npt.NDArray[np.float64]
 

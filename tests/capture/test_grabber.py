@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from edge.capture import open_source
 from edge.capture.grabber import CameraState, Grabber, GrabberTimes
-from edge.config import make_config
+from edge.capture.latest_frame import LatestSlot
+from edge.config.schema import make_config
 from edge.errors import SourceBusyError, SourceError, SourceLostError, SourceNotFoundError
 from edge.records import Frame
-from edge.slot import LatestSlot
 
 PATIENCE_S = 20
 now = time.monotonic_ns
@@ -368,8 +368,8 @@ import sys, threading, time
 from pathlib import Path
 from edge.capture import open_source
 from edge.capture.grabber import Grabber
-from edge.config import make_config
-from edge.slot import LatestSlot
+from edge.config.schema import make_config
+from edge.capture.latest_frame import LatestSlot
 
 config = make_config({"camera": {"source": sys.argv[1], "options": {"loop": True}}}).camera
 now, slot = time.monotonic_ns, LatestSlot()

@@ -180,7 +180,7 @@ def test_a_model_that_breaks_fails_is_not_written_and_comes_back_by_repair(
 def test_the_runtime_refuses_a_bundle_that_failed(small_bundle: Path) -> None:
     import msgspec
 
-    from edge.bundle_choice import BundleRules, demand_usable
+    from edge.bundles.select import BundleRules, demand_usable
 
     bundle = load_emotion_bundle(small_bundle)
     failed = type(bundle)(

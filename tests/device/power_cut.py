@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from device.console import parse_told
 from tools import ROOT
 
-from edge.vitals import machine_name
+from edge.system.host import machine_name
 
 KERNEL = "linux.uml"
 DISK_MB = 64

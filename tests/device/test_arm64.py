@@ -17,12 +17,12 @@ pytestmark = [pytest.mark.device, pytest.mark.timeout(600)]
 
 CPUS = ("cortex-a53", "cortex-a72", "cortex-a76")
 BUNDLES = ("emotion-ferplus", "emotion-fer2013", "emotion-nano", "yunet-320x256")
-PICTURE = "edge/demo/pictures/hopper.jpg"
+PICTURE = "edge/capture/portraits/hopper.jpg"
 
 VERIFY = """
 import sys
 from rich.console import Console
-from edge.bundle_view import verify_bundle
+from edge.commands.bundle import verify_bundle
 for name in sys.argv[1:]:
     verify_bundle(name, console=Console(width=200))
 """

@@ -25,7 +25,7 @@ from device.fixtures import SUITES
 from device.machine import ARCHITECTURES, Image, Machine, build_image
 from tools import cache_folder
 
-from edge.vitals import machine_name
+from edge.system.host import machine_name
 
 UNITS = ("mien@front", "mien@scene")
 

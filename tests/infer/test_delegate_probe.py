@@ -10,7 +10,7 @@ import pytest
 from brokers import wait_until
 from delegates import build_delegate
 
-from edge.config import EmotionConfig
+from edge.config.schema import EmotionConfig
 from edge.contract.bundle import find_bundle, load_emotion_bundle
 from edge.errors import ConfigError
 from edge.infer import load_model, load_on_delegate

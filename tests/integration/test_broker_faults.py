@@ -163,7 +163,7 @@ def test_a_wrong_password_is_named_and_the_right_one_is_read_while_it_retries(
     broker = mosquitto("allow_anonymous false", f"password_file {users}")
     secret.write_text("s3cret-wrong\n")
     daemon = start_daemon(broker.port, mqtt=f'username = "mien"\npassword_file = "{secret}"\n')
-    daemon.wait_log("WARNING edge.publish.mqtt: mqtt: 127.0.0.1:")
+    daemon.wait_log("WARNING edge.publish.mqtt.sink: mqtt: 127.0.0.1:")
     daemon.wait_status("refused: Not authorized (user name, password or client id are not accepted)")
     secret.write_text("s3cret-right\n")
     daemon.wait_status("connected (MQTT 5)")

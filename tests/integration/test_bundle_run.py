@@ -19,10 +19,10 @@ from bundles import NAME, SHIPPED, change_golden, edit_manifest, flip_byte, make
 from daemons import decoded, ended, toml_for
 from rich.console import Console
 
-from edge.bundle_choice import TRIALS
-from edge.bundle_view import install_bundle
+from edge.bundles.select import TRIALS
+from edge.bundles.signing import SIGNATURE_FILE, make_key, sign_bundle
+from edge.commands.bundle import install_bundle
 from edge.contract.bundle import load_bundle
-from edge.signature import SIGNATURE_FILE, make_key, sign_bundle
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -97,8 +97,8 @@ def test_a_bundle_that_does_not_verify_gives_way_to_the_one_before_it(spoil: Any
     told = device.info()
     assert (told["version"], told["source"]) == ("9.0.1", str(device.before))
     assert re.match(re.escape(str(device.newest)) + ".*" + why, told["reason"]), told["reason"]
-    assert f"WARNING edge.bundle_choice: {told['reason']}; trying the bundle before it" in device.errors
-    assert f"ERROR edge.bundle_choice: {NAME}@9.0.1 is used instead of {NAME}" in device.errors
+    assert f"WARNING edge.bundles.select: {told['reason']}; trying the bundle before it" in device.errors
+    assert f"ERROR edge.bundles.select: {NAME}@9.0.1 is used instead of {NAME}" in device.errors
 
 
 def test_with_all_installed_ones_broken_the_shipped_one_runs(device: Device) -> None:

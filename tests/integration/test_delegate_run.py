@@ -89,7 +89,7 @@ def test_a_delegate_that_does_not_work_is_a_published_reason_and_the_cpu_runs_th
     child.send_signal(signal.SIGTERM)
     code, errors = ended(child)
     assert code == 0
-    assert f"WARNING edge.delegation: {told['reason']}; the CPU is used, next try in 60 s" in errors
+    assert f"WARNING edge.infer.delegate_fallback: {told['reason']}; the CPU is used, next try in 60 s" in errors
 
 
 def test_sigterm_while_a_hanging_delegate_is_tried_ends_the_start(device: Device, heard: Subscriber) -> None:

@@ -16,7 +16,7 @@ from brokers import Mosquitto, Subscriber, wait_until
 from daemons import decoded, ended, toml_for
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.vitals import resident_bytes
+from edge.system.host import resident_bytes
 
 Start = Callable[..., subprocess.Popen[str]]
 

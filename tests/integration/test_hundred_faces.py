@@ -16,9 +16,9 @@ from brokers import Mosquitto, Subscriber, wait_until
 from clips import free_faces
 from daemons import decoded, ended, toml_for
 
-from edge.assemble import assemble
-from edge.config import make_config
-from edge.pipeline import Pipeline
+from edge.config.schema import make_config
+from edge.pipeline.build import assemble
+from edge.pipeline.step import Pipeline
 from edge.records import Frame
 
 Start = Callable[..., subprocess.Popen[str]]

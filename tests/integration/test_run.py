@@ -169,8 +169,8 @@ def test_sighup_applies_what_can_be_applied_and_names_what_cannot(
     child.send_signal(signal.SIGTERM)
     code, errors = ended(child)
     assert code == 0
-    assert "INFO edge.reload: configuration: publish.faces_hz applied\n" in errors
-    assert "WARNING edge.reload: configuration: track.keep_ms: not before a restart\n" in errors
+    assert "INFO edge.config.reload: configuration: publish.faces_hz applied\n" in errors
+    assert "WARNING edge.config.reload: configuration: track.keep_ms: not before a restart\n" in errors
     assert f"{file}: publish.faces_hz: -1 is not in 0..120; the present configuration stays\n" in errors
     assert len(subscriber.wait_for("info")) == 1, "it is the same run"
 

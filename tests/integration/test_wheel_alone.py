@@ -12,7 +12,7 @@ FORBIDDEN = ("tensorflow", "keras", "torch", "jax", "sklearn", "matplotlib", "on
 PROBE = """
 import importlib, json, pkgutil, sys
 import edge
-optional = {"edge.capture.picamera2", "edge.demo.broker"}
+optional = {"edge.capture.picamera2", "edge.commands.demo.broker"}
 names = [m.name for m in pkgutil.walk_packages(edge.__path__, "edge.") if m.name != "edge.__main__"]
 for name in names:
     if name not in optional:

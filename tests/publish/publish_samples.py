@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import numpy as np
 
 from edge.contract.labels import LABELS
-from edge.metrics import Percentiles
 from edge.publish.base import Message, make_message
 from edge.publish.payloads import (
     VERSIONS,
@@ -25,6 +24,7 @@ from edge.publish.payloads import (
     make_state,
 )
 from edge.records import EmotionEvent, EventType, FaceState, Frame, Quality, Reason, Step, Track
+from edge.system.metrics import Percentiles
 
 S = 1_000_000_000
 UTC_OFFSET_NS = 1_795_227_600 * S

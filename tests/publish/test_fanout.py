@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from publish_samples import event_message
 
-from edge.config import JsonlConfig, make_config
+from edge.config.schema import JsonlConfig, make_config
 from edge.errors import ConfigError, PublishError
 from edge.publish import Fanout, open_sinks
 from edge.publish.base import Message

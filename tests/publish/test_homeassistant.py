@@ -17,15 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from publish_samples import ORIGIN, a_face, an_event, an_info, initial_messages, moment
 
-from edge.config import Config, PublishConfig, make_config
+from edge.config.schema import Config, PublishConfig, make_config
 from edge.contract.labels import LABELS
 from edge.errors import ConfigError
 from edge.publish import check_sinks
 from edge.publish.base import make_message
-from edge.publish.homeassistant import Discovery, DiscoveryNote
-from edge.publish.mqtt import Backoff, MqttSink
-from edge.publish.outgoing import Outgoing
+from edge.publish.mqtt.homeassistant import Discovery, DiscoveryNote
+from edge.publish.mqtt.sink import Backoff, MqttSink
 from edge.publish.payloads import dominant_emotion, encode, make_event
+from edge.publish.publisher import Outgoing
 from edge.records import EventType, Reason
 
 Brokers = Callable[..., Mosquitto]

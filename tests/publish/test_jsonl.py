@@ -11,7 +11,7 @@ import pytest
 from brokers import wait_until
 from publish_samples import event_message, initial_messages, state_message
 
-from edge.config import JsonlConfig
+from edge.config.schema import JsonlConfig
 from edge.errors import PublishError
 from edge.publish.base import Message, make_message
 from edge.publish.jsonl import JsonlSink
@@ -85,7 +85,7 @@ import resource, sys
 sys.path[:0] = sys.argv[1:3]
 from brokers import wait_until
 from publish_samples import event_message, state_message
-from edge.config import JsonlConfig
+from edge.config.schema import JsonlConfig
 from edge.publish.jsonl import JsonlSink
 sink = JsonlSink(JsonlConfig(path=sys.argv[3]))
 sink.start()
@@ -133,7 +133,7 @@ CHILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from publish_samples import event_message
-from edge.config import JsonlConfig
+from edge.config.schema import JsonlConfig
 from edge.publish.jsonl import JsonlSink
 sink = JsonlSink(JsonlConfig())
 sink.start()

@@ -19,12 +19,12 @@ from brokers import Link, Mosquitto, Subscriber, free_port, restart_broker, wait
 from publish_samples import event_message, initial_messages, state_message
 from tools import require_tool
 
-from edge.config import JsonlConfig, MqttConfig
+from edge.config.schema import JsonlConfig, MqttConfig
 from edge.errors import ConfigError
 from edge.publish.base import make_message
-from edge.publish.connection import Connection, Identity, Wake
 from edge.publish.jsonl import JsonlSink
-from edge.publish.mqtt import Backoff, MqttSink
+from edge.publish.mqtt.connection import Connection, Identity, Wake
+from edge.publish.mqtt.sink import Backoff, MqttSink
 
 pytestmark = pytest.mark.broker
 
@@ -235,8 +235,8 @@ CHILD = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from publish_samples import initial_messages
-from edge.config import JsonlConfig, MqttConfig
-from edge.publish.mqtt import MqttSink
+from edge.config.schema import JsonlConfig, MqttConfig
+from edge.publish.mqtt.sink import MqttSink
 sink = MqttSink(MqttConfig(host="127.0.0.1", port=int(sys.argv[2])), device="pi", camera="front")
 sink.start()
 for message in initial_messages():

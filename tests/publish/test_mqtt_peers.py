@@ -17,8 +17,8 @@ import pytest
 from brokers import free_port, wait_until
 from publish_samples import event_message, initial_messages
 
-from edge.config import MqttConfig
-from edge.publish.mqtt import Backoff, MqttSink
+from edge.config.schema import MqttConfig
+from edge.publish.mqtt.sink import Backoff, MqttSink
 
 Start = Callable[..., MqttSink]
 Peer = Callable[[socket.socket], object]

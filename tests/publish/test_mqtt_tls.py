@@ -16,10 +16,10 @@ from brokers import Mosquitto, wait_until
 from publish_samples import event_message
 from tools import require_tool
 
-from edge.config import MqttConfig
+from edge.config.schema import MqttConfig
 from edge.errors import ConfigError
-from edge.publish.credentials import check_credentials, make_tls_context, read_password
-from edge.publish.mqtt import Backoff, MqttSink
+from edge.publish.mqtt.credentials import check_credentials, make_tls_context, read_password
+from edge.publish.mqtt.sink import Backoff, MqttSink
 
 pytestmark = pytest.mark.broker
 

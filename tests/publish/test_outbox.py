@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edge.publish.outbox import Bounds, Gap, MemoryOutbox, Record, StoredEvent
+from edge.publish.outbox.memory import Bounds, Gap, MemoryOutbox, Record, StoredEvent
 
 
 def event(seq: int, boot_id: str = "b") -> StoredEvent:

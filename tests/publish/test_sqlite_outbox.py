@@ -14,8 +14,8 @@ import pytest
 from brokers import wait_until
 
 from edge.publish import sqlite_outbox
-from edge.publish.outbox import Bounds, Gap, Record, StoredEvent
-from edge.publish.sqlite_outbox import SqliteOutbox
+from edge.publish.outbox.memory import Bounds, Gap, Record, StoredEvent
+from edge.publish.outbox.sqlite import SqliteOutbox
 
 PATIENCE_S = 60.0
 """For a disk that is busy with other things; no test waits for it in vain."""
@@ -23,8 +23,8 @@ PATIENCE_S = 60.0
 CHILD = """
 import sys
 from pathlib import Path
-from edge.publish.outbox import Bounds, StoredEvent
-from edge.publish.sqlite_outbox import SqliteOutbox
+from edge.publish.outbox.memory import Bounds, StoredEvent
+from edge.publish.outbox.sqlite import SqliteOutbox
 outbox = SqliteOutbox(Path(sys.argv[1]), Bounds(10_000_000, data_bytes=2**32), commit_s=0.05)
 outbox.open()
 for seq in range(1, 100_000):
@@ -168,8 +168,8 @@ def test_a_folder_that_cannot_be_had_is_told_and_caught_up_with_once_it_can(tmp_
 FULL_DISK = """
 import resource, sys, time
 from pathlib import Path
-from edge.publish.outbox import Bounds, StoredEvent
-from edge.publish.sqlite_outbox import SqliteOutbox
+from edge.publish.outbox.memory import Bounds, StoredEvent
+from edge.publish.outbox.sqlite import SqliteOutbox
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 outbox = SqliteOutbox(Path(sys.argv[1]), Bounds(1000), commit_s=0.05, retry_s=0.1)
 outbox.open()

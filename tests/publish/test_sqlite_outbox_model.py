@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edge.publish import sqlite_outbox
-from edge.publish.outbox import Bounds, Gap, Record, StoredEvent
-from edge.publish.sqlite_outbox import SqliteOutbox
+from edge.publish.outbox.memory import Bounds, Gap, Record, StoredEvent
+from edge.publish.outbox.sqlite import SqliteOutbox
 
 BOUND: Final = 5
 PATIENCE_S: Final = 60.0

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from track_scenes import FRAME_WH, FRONTAL, Outcome, Person, follow, make_tracker, steady, walk
 
-from edge.config import TrackConfig
+from edge.config.schema import TrackConfig
 from edge.errors import UsageError
 from edge.records import NO_FACES, Faces, Tracks
 from edge.track import kalman as module

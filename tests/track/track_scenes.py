@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from edge.config import DetectConfig, TrackConfig
+from edge.config.schema import DetectConfig, TrackConfig
 from edge.records import Faces
 from edge.track import open_tracker
 from edge.track.base import FaceTracker

@@ -1,0 +1,1 @@
+"""Installed, shipped and previous bundles: stored whole, chosen by name, signed."""

@@ -1,0 +1,1 @@
+"""What the command ``mien`` does beside the daemon."""

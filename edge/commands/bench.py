@@ -1,0 +1,207 @@
+"""`mien bench`: what this machine does with the pipeline, and how little the pipeline adds to the bare models.
+
+The bare work of a frame is what cannot be avoided: set, invoke, decode and suppress for the detector, set and invoke
+for every face, in the same calls that the pipeline makes. Frame by frame the pipeline and the bare work take turns, so
+that a machine that slows down slows both.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import track as progress
+from rich.table import Table
+
+from edge import __version__
+from edge.capture import open_source
+from edge.config.schema import Config, make_config
+from edge.pipeline.build import Assembly, assemble
+from edge.records import Frame
+from edge.system.host import machine_name, resident_bytes
+from edge.system.metrics import Percentiles, percentiles_of
+
+SCHEMA = "mien.bench/1"
+WARM_UP_FRAMES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Nanoseconds a frame, warm-up left out.
+
+    Attributes:
+        step_ns: the whole `Pipeline.step`.
+        bare_ns: the bare work on the same frame.
+        faces: faces that were classified.
+    """
+
+    step_ns: list[int]
+    bare_ns: list[int]
+    faces: list[int]
+
+
+def run_bench(
+    source: str | None, *, loops: int, as_json: bool, overrides: Mapping[str, str], out: Console, err: Console
+) -> None:
+    """Measures and prints; see the module.
+
+    Args:
+        source: a video, or None for the demo's composed scene.
+        loops: how often it is run through.
+        as_json: print the report as JSON instead of a table.
+        overrides: of the configuration; ``detect.schedule`` is ``every_frame`` unless told otherwise.
+        out: the report.
+        err: progress.
+
+    Raises:
+        SourceError: the video cannot be read.
+    """
+    settings = {"camera.source": source or "demo", "detect.schedule": "every_frame", **overrides}
+    config = make_config(overrides=settings)
+    frames = _read_frames(config)
+    assembly = assemble(config, frame_wh=frames[0].size_wh, seed=0)
+    timings = _measure(assembly, config, frames, loops=loops, err=err)
+    report = _report(assembly, config, timings, frames[0].size_wh)
+    assembly.pipeline.close()
+    report["start_up"] = _measure_start_up(config)
+    if as_json:
+        print(json.dumps(report, indent=2))
+    else:
+        _print_report(report, out)
+
+
+def _read_frames(config: Config) -> list[Frame]:
+    """The frames of one round, in memory, so that decoding is not measured."""
+    source = open_source(config.camera, clock=time.monotonic_ns, paced=False)
+    frames: list[Frame] = []
+    while len(frames) < 600 and (frame := source.read()) is not None:
+        frames.append(frame)
+    source.close()
+    return frames
+
+
+def _measure(assembly: Assembly, config: Config, frames: list[Frame], *, loops: int, err: Console) -> Timings:
+    cv2.setNumThreads(1)  # one thread for the pipeline as for the models
+    timings = Timings([], [], [])
+    rounds = progress(range(loops), description="measuring", console=err, transient=True, disable=not err.is_terminal)
+    shape = assembly.emotion_manifest.input.shape[1:]
+    crops = np.random.default_rng(0).integers(0, 256, (config.detect.max_faces, *shape), np.uint8)
+    number = 0
+    for loop in rounds:
+        for frame in _shifted(frames, loop):
+            start = time.perf_counter_ns()
+            step = assembly.pipeline.step(frame)
+            between = time.perf_counter_ns()
+            faces = sum(face.scores is not None for face in step.faces)
+            repeat = time.perf_counter_ns()
+            if step.detected:
+                assembly.detector.search()
+            for crop in crops[:faces]:
+                assembly.emotion.interpreter.run(crop)
+            end = time.perf_counter_ns()
+            number += 1
+            if number > WARM_UP_FRAMES:
+                timings.step_ns.append(between - start)
+                timings.bare_ns.append(end - repeat)
+                timings.faces.append(faces)
+    return timings
+
+
+def _shifted(frames: list[Frame], loop: int) -> Iterator[Frame]:
+    """The frames again, later: a loop is a cut."""
+    length_ns = frames[-1].timestamp_ns - frames[0].timestamp_ns + 40_000_000
+    for index, frame in enumerate(frames):
+        at_ns = frame.timestamp_ns + loop * length_ns
+        cut = bool(loop) and index == 0
+        yield Frame(frame.image, at_ns, loop * len(frames) + index, frame.source, cut, frame.lores)
+
+
+def _report(assembly: Assembly, config: Config, timings: Timings, size_wh: tuple[int, int]) -> dict[str, Any]:
+    step, bare = percentiles_of(timings.step_ns), percentiles_of(timings.bare_ns)
+    counts = assembly.pipeline.metrics.counts
+    return {
+        "schema": SCHEMA,
+        "mien": __version__,
+        "machine": machine_name(),
+        "python": platform.python_version(),
+        "opencv": cv2.__version__,
+        "threads": config.emotion.threads,
+        "source": Path(config.camera.source).name,
+        "size_wh": size_wh,
+        "detector": assembly.detector_manifest.full_name if assembly.detector_manifest else config.detect.detector,
+        "model": assembly.emotion_manifest.full_name,
+        "delegate": assembly.emotion.interpreter.delegate,
+        "frames": len(timings.step_ns),
+        "faces_per_frame": round(float(np.mean(timings.faces)), 2),
+        "frames_per_s": round(1e9 * len(timings.step_ns) / sum(timings.step_ns), 1),
+        "step_over_bare": round(sum(timings.step_ns) / sum(timings.bare_ns), 4),
+        "step_over_bare_median": round(step.p50_ms / bare.p50_ms, 4),
+        "work_saved": round(1 - counts["detected"] / counts["frames"], 4),
+        "stages_ms": {
+            "step": _as_dict(step),
+            "bare": _as_dict(bare),
+            **{stage: _as_dict(p) for stage, p in assembly.pipeline.metrics.percentiles().items() if stage != "step"},
+        },
+        "rss_mb": round(resident_bytes() / 1e6, 1),
+    }
+
+
+def _as_dict(percentiles: Percentiles) -> dict[str, float]:
+    return {"p50": percentiles.p50_ms, "p95": percentiles.p95_ms, "p99": percentiles.p99_ms}
+
+
+def _measure_start_up(config: Config, *, frames: int = 100) -> dict[str, float]:
+    """Runs the real daemon as a child: seconds from process start to the first inferred frame, and its memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "bench.toml"
+        file.write_text(
+            f"[camera]\nsource = {json.dumps(config.camera.source)}\noptions = {{ loop = true }}\n"
+            '[publish]\nsinks = ["jsonl"]\nfaces_hz = 120\n'
+        )
+        command = [sys.executable, "-m", "edge", "run", "--config", str(file)]
+        start = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+            assert child.stdout is not None
+            seen, first, rss = 0, 0.0, 0.0
+            for line in child.stdout:
+                if b'"faces"' not in line:
+                    continue
+                seen += 1
+                first = first or time.perf_counter() - start
+                if seen >= frames:
+                    rss = resident_bytes(child.pid) / 1e6
+                    break
+            child.terminate()
+    return {"first_frame_s": round(first, 3), "daemon_rss_mb": round(rss, 1)}
+
+
+def _print_report(report: dict[str, Any], out: Console) -> None:
+    title = f"{report['source']}, {report['frames']} frames of {'×'.join(map(str, report['size_wh']))}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in ("stage", "p50 ms", "p95 ms", "p99 ms"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for stage, figures in report["stages_ms"].items():
+        style = "bold" if stage in ("step", "bare") else ""
+        table.add_row(stage, *(f"{figures[p]:.3f}" for p in ("p50", "p95", "p99")), style=style)
+    out.print(f"[dim]{report['machine']} · Python {report['python']} · OpenCV {report['opencv']}[/]")
+    out.print(f"[dim]{report['detector']} · {report['model']} · {report['delegate']} · {report['threads']} thread[/]\n")
+    out.print(table)
+    start_up = report["start_up"]
+    out.print(
+        f"\n{report['frames_per_s']:g} frames/s with {report['faces_per_frame']:g} faces a frame; "
+        f"the whole step takes [bold]{report['step_over_bare']:.3f} ×[/] the bare models"
+    )
+    out.print(
+        f"daemon: first frame after {start_up['first_frame_s']:.2f} s, {start_up['daemon_rss_mb']:.0f} MB resident"
+    )

@@ -1,0 +1,171 @@
+"""The machine: interpreter, packages, clock, disk, service."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import ipaddress
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from edge.commands.doctor.findings import Finding, Subject
+from edge.infer.litert import import_runtime
+from edge.publish.time_context import is_clock_synced
+from edge.service.ip_allowlist import Network, allowed_networks, named_hosts, with_additions
+from edge.system.files import state_directory
+
+PYTHONS: Final = ((3, 10), (3, 13))
+PACKAGES: Final = {"numpy": "numpy", "cv2": "opencv-python-headless", "paho.mqtt": "paho-mqtt", "msgspec": "msgspec"}
+STATE_DIR: Final = Path("/var/lib/mien")
+SYSTEMCTL_TIMEOUT_S: Final = 5.0
+
+
+def check_python(_: Subject) -> list[Finding]:
+    """Version and width of the interpreter."""
+    bits = 8 * struct.calcsize("P")
+    found = f"{sys.version.split()[0]}, {bits} bit, {sys.executable}"
+    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        return [Finding(check="python", status="wrong", found=found, fix="Mien runs on Python 3.10 to 3.13")]
+    if bits != 64:
+        fix = "there are no wheels of litert for 32 bit: a 64-bit system, or pip install 'mien[tflite]'"
+        return [Finding(check="python", status="note", found=found, fix=fix)]
+    return [Finding(check="python", status="ok", found=found)]
+
+
+def check_packages(_: Subject) -> list[Finding]:
+    """What the daemon imports."""
+    missing = [f"{package}: {problem}" for module, package in PACKAGES.items() if (problem := _import_problem(module))]
+    found = [f"{package} {_version(package)}" for package in PACKAGES.values()]
+    runtime = import_runtime().__name__.partition(".")[0]
+    found.append(f"{runtime.replace('_', '-')} {_version(runtime.replace('_', '-'))}")
+    if missing:
+        fix = f"{sys.executable} -m pip install --force-reinstall mien"
+        return [Finding(check="packages", status="wrong", found="; ".join(missing), fix=fix)]
+    return [Finding(check="packages", status="ok", found=", ".join(found))]
+
+
+def check_clock(_: Subject) -> list[Finding]:
+    """Whether timestamps can be trusted."""
+    if is_clock_synced():
+        return [Finding(check="clock", status="ok", found="synchronized")]
+    found = "not synchronized: events say clock_synced false, and their ts may be off"
+    return [Finding(check="clock", status="note", found=found, fix="timedatectl set-ntp true")]
+
+
+def check_outbox(subject: Subject) -> list[Finding]:
+    """The folder in which events outlive a restart."""
+    folder = _outbox_folder(subject)
+    if folder is None:
+        fix = "under systemd the service has a state folder; elsewhere set mqtt.outbox_dir"
+        return [Finding(check="outbox", status="note", found="events wait in memory only", fix=fix)]
+    try:
+        made = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        disk = os.statvfs(made)
+    except OSError as error:
+        return [Finding(check="outbox", status="wrong", found=f"{folder}: {error.strerror}", fix="mqtt.outbox_dir")]
+    if disk.f_flag & os.ST_RDONLY:
+        found = f"{folder} is on a file system that is mounted read-only"
+        return [Finding(check="outbox", status="wrong", found=found, fix="mount -o remount,rw, or another folder")]
+    if not made.is_dir() or not os.access(made, os.W_OK | os.X_OK):
+        fix = f"make the folder and give it to the user who runs mien (here: uid {os.geteuid()})"
+        return [Finding(check="outbox", status="wrong", found=f"{folder} cannot be written", fix=fix)]
+    free, wanted = disk.f_bavail * disk.f_frsize, 2 * subject.config.mqtt.queue_max_bytes
+    found = f"{folder}, {free // 2**20:,} MiB free"
+    if free < wanted:
+        fix = f"free {wanted // 2**20} MiB, or lower mqtt.queue_max_bytes"
+        return [Finding(check="outbox", status="wrong", found=found, fix=fix)]
+    return [Finding(check="outbox", status="ok", found=found)]
+
+
+def check_service(subject: Subject) -> list[Finding]:
+    """What systemd says of the service that reads this configuration."""
+    unit, known = _unit_of(subject)
+    if unit is None:
+        return []
+    if known.get("LoadState") != "loaded":
+        fix = f"sudo systemd/install {subject.instance}"
+        return [Finding(check="service", status="note", found=f"{unit} is not installed", fix=fix)]
+    state = f"{unit} is {known.get('ActiveState')} ({known.get('SubState')})"
+    restarts = known.get("NRestarts", "0")
+    if known.get("ActiveState") == "failed" or known.get("SubState") == "auto-restart":
+        fix = f"journalctl -u {unit} -n 30"
+        return [Finding(check="service", status="wrong", found=f"{state}: {known.get('Result')}", fix=fix)]
+    if known.get("ActiveState") != "active":
+        return [Finding(check="service", status="note", found=state, fix=f"sudo systemctl enable --now {unit}")]
+    found = ", ".join(filter(None, [state, known.get("StatusText", "")]))
+    if restarts != "0":
+        fix = f"journalctl -u {unit} says why"
+        return [Finding(check="service", status="note", found=f"{found}; restarted {restarts} times", fix=fix)]
+    return [Finding(check="service", status="ok", found=found)]
+
+
+def check_reach(subject: Subject) -> list[Finding]:
+    """Whether the service is let out to what its configuration names; this command is not confined as it is."""
+    unit, known = _unit_of(subject)
+    if "0.0.0.0/0" not in known.get("IPAddressDeny", "").split():
+        return []
+    networks = with_additions(allowed_networks(subject.config), known.get("IPAddressAllow", ""))
+    findings = []
+    for host in filter(None, named_hosts(subject.config)):
+        away = _out_of_reach(host, networks)
+        if away:
+            fix = f"sudo systemctl edit {unit}: [Service], IPAddressAllow={' '.join(away)}"
+            found = f"{unit} is not let out to {host} ({', '.join(away)})"
+            findings.append(Finding(check="reach", status="wrong", found=found, fix=fix))
+    return findings or [Finding(check="reach", status="ok", found=f"{unit} is let out to what it is to connect to")]
+
+
+def _out_of_reach(host: str, networks: Sequence[Network]) -> list[str]:
+    """All addresses of a host, where none of them lies in the networks; none where its name is not known."""
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        return []
+    addresses = [ipaddress.ip_address(text.partition("%")[0]) for text in sorted(found)]
+    return [] if any(address in network for address in addresses for network in networks) else list(map(str, addresses))
+
+
+def _outbox_folder(subject: Subject) -> Path | None:
+    if subject.config.mqtt.outbox_dir:
+        return Path(subject.config.mqtt.outbox_dir)
+    return state_directory() or (STATE_DIR / subject.instance if subject.instance else None)
+
+
+def _unit_of(subject: Subject) -> tuple[str | None, Mapping[str, str]]:
+    """Name and properties of the service that reads this configuration; None and none where there cannot be one."""
+    if subject.instance is None or shutil.which("systemctl") is None:
+        return None, {}
+    unit = f"mien@{subject.instance}"
+    return unit, _unit_properties(unit)
+
+
+def _unit_properties(unit: str) -> Mapping[str, str]:
+    names = "LoadState,ActiveState,SubState,Result,NRestarts,StatusText,IPAddressAllow,IPAddressDeny"
+    command = ["systemctl", "show", unit, f"--property={names}"]
+    try:
+        answer = subprocess.run(command, capture_output=True, timeout=SYSTEMCTL_TIMEOUT_S, check=False, text=True)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    return dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)
+
+
+def _import_problem(module: str) -> str | None:
+    try:
+        importlib.import_module(module)
+    except (ImportError, ValueError, AttributeError) as error:  # the last two: built for another numpy
+        return str(error)
+    return None
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "of the system"

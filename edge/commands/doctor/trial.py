@@ -1,0 +1,75 @@
+"""The child of `mien doctor`: loads the models or takes a frame, and says how it went in one line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from edge.capture import open_source
+from edge.commands.doctor.findings import Subject
+from edge.config.schema import Config, load_config
+from edge.errors import MienError
+from edge.pipeline.build import assemble
+
+
+def try_models(subject: Subject) -> str:
+    """Loads what the daemon would load.
+
+    Returns:
+        JSON: ``found``, what runs where; ``models`` and ``delegate``, why they are not those that were asked for.
+
+    Raises:
+        MienError: a model that cannot be used.
+    """
+    config = subject.config
+    assembly = assemble(config, frame_wh=(config.camera.width, config.camera.height))
+    emotion, detector = assembly.emotion, assembly.detector_manifest
+    nodes = f"{emotion.interpreter.delegated_nodes} of {emotion.interpreter.total_nodes} nodes"
+    found = f"{assembly.emotion_manifest.full_name} on {emotion.interpreter.delegate} ({nodes}), {emotion.parity}"
+    if detector is not None:
+        found += f"; {detector.full_name}"
+    assembly.pipeline.close()
+    reasons = [bundle.reason for bundle in assembly.bundles if bundle.reason]
+    return json.dumps({"found": found, "models": reasons, "delegate": assembly.delegate_reason})
+
+
+def try_camera(subject: Subject) -> str:
+    """Opens the source and takes a frame.
+
+    Raises:
+        MienError: no source, or no frame.
+    """
+    camera = subject.config.camera
+    if "password_file" in camera.options:
+        name = str(camera.options["password_file"])
+        path = subject.secret_path(name, credential="camera-password", suffix="camera-password")
+        camera = msgspec.structs.replace(camera, options={**camera.options, "password_file": path})
+    source = open_source(camera, clock=time.monotonic_ns, paced=False)
+    try:
+        frame = source.read()
+    finally:
+        source.close()
+    return "opens, and ends without a frame" if frame is None else "delivers {}x{} pixels".format(*frame.size_wh)
+
+
+def main() -> None:
+    """``python -m edge.commands.doctor.trial models|camera [FILE]``."""
+    logging.disable(logging.CRITICAL)
+    what, *files = sys.argv[1:]
+    try:
+        file = Path(files[0]) if files else None
+        subject = Subject(load_config(file) if file else Config(), file)
+        print({"models": try_models, "camera": try_camera}[what](subject), flush=True)
+    except MienError as error:
+        sys.exit(" ".join(str(error).split()))
+    os._exit(0)  # a driver that does not let go must not keep us
+
+
+if __name__ == "__main__":
+    main()

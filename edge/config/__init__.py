@@ -1,0 +1,1 @@
+"""The configuration: typed sections, the documents that come out of them, and reloading."""

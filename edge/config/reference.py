@@ -1,0 +1,94 @@
+"""The configuration documents itself: commented example, README table and JSON Schema come out of its types."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from edge.config.schema import Config
+
+UNSET = '"…"'
+
+HEADER = """\
+# Mien, one camera. Every key is optional; what stands here commented out is the default.
+# Check it with: mien config check FILE
+"""
+
+
+def make_example() -> str:
+    """A complete, commented ``mien.toml`` in which every key stands with its description and default."""
+    lines = [HEADER]
+    for section, rows in _sections():
+        lines.append(f"\n[{section}]" if section else "")
+        for key, default, allowed, description in rows:
+            lines += textwrap.wrap(
+                f"{description} ({allowed})" if any(map(str.isdigit, allowed)) else description,
+                116,
+                initial_indent="# ",
+                subsequent_indent="# ",
+            )
+            lines.append(f"# {key} = {default or UNSET}")
+    return "\n".join(lines).replace("\n\n\n", "\n\n").strip() + "\n"
+
+
+def make_table() -> str:
+    """The README's Markdown table: key, default, allowed, meaning."""
+    rows = ["| key | default | allowed | meaning |", "| --- | --- | --- | --- |"]
+    for section, fields in _sections():
+        for key, default, allowed, description in fields:
+            dotted = f"{section}.{key}" if section else key
+            rows.append(f"| `{dotted}` | {f'`{default}`' if default else 'unset'} | {allowed} | {description} |")
+    return "\n".join(rows) + "\n"
+
+
+def make_schema() -> dict[str, Any]:
+    """The configuration as JSON Schema (for editors: Even Better TOML, taplo)."""
+    schema: dict[str, Any] = msgspec.json.schema(Config)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+Row = tuple[str, str, str, str]
+
+
+def _sections() -> Iterator[tuple[str, list[Row]]]:
+    top = [field for field in msgspec.structs.fields(Config) if not _is_section(field.default)]
+    yield "", [_row(field) for field in top]
+    for field in msgspec.structs.fields(Config):
+        if _is_section(field.default):
+            yield field.name, [_row(inner) for inner in msgspec.structs.fields(type(field.default))]
+
+
+def _is_section(value: Any) -> bool:
+    return isinstance(value, msgspec.Struct)
+
+
+def _row(field: msgspec.structs.FieldInfo) -> Row:
+    default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    text = "" if default is None else _toml(default)
+    schema = msgspec.json.schema(field.type)
+    return field.name, text, _allowed(schema), str(schema.get("description", ""))
+
+
+def _toml(value: Any) -> str:
+    return "{}" if value == {} else json.dumps(value)
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    for option in [schema, *schema.get("anyOf", [])]:
+        if "enum" in option:
+            return " · ".join(f"`{value}`" for value in option["enum"])
+        low = option.get("minimum", option.get("exclusiveMinimum"))
+        if low is not None and "maximum" in option:
+            return f"{low:g} … {option['maximum']:g}"
+    kinds = {option.get("type") for option in [schema, *schema.get("anyOf", [])]} - {None, "null"}
+    return {"boolean": "true · false", "string": "text", "array": "list", "object": "table", "integer": "number"}.get(
+        next(iter(kinds), ""), "number"
+    )
+
+
+if __name__ == "__main__":
+    print(make_table(), end="")

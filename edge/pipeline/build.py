@@ -1,0 +1,249 @@
+"""Puts the parts together as a configuration asks: the one place that knows which classes make a pipeline."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.bundles.select import BundleRules, ChosenBundle, choose_bundle, rules_of
+from edge.bundles.signing import check_keys
+from edge.capture import check_source
+from edge.config.schema import Config, EmotionConfig, shown
+from edge.contract.bundle import load_detect_bundle, load_emotion_bundle, shipped_bundles
+from edge.contract.manifest import AnyManifest, DetectManifest, EmotionManifest
+from edge.detect import BUNDLED, DETECTORS, open_detector
+from edge.detect.base import FaceDetector
+from edge.errors import BundleError, ConfigError
+from edge.infer import LoadedModel
+from edge.infer.base import Interpreter
+from edge.infer.classifier import EmotionClassifier
+from edge.infer.delegate_fallback import Delegation, News
+from edge.infer.delegates import parse_delegate
+from edge.pipeline.detection_schedule import make_schedule
+from edge.pipeline.events import EventMaker
+from edge.pipeline.smoothing import EmotionSmoother
+from edge.pipeline.step import Pipeline
+from edge.publish import check_sinks
+from edge.system.crash_guard import Attempts
+from edge.system.metrics import Metrics
+from edge.track import TRACKERS, open_tracker
+from edge.track.ids import TrackIds
+
+STILLS_OVERRIDES = {
+    "detect.schedule": '"every_frame"',
+    "track.confirm_ms": "0",
+    "smooth.time_constant_ms": "0",
+    "smooth.min_dwell_ms": "0",
+}
+"""What makes every picture stand for itself."""
+AUTO_WIDTH, SMALL_WIDTH, SMALL_CAMERA_WIDTH = 640, 320, 352
+"""``detect.bundle = "auto"`` takes 640 pixels, for cameras up to 352 pixels wide 320."""
+
+
+@dataclass(slots=True)
+class Assembly:
+    """A pipeline with what it was made of, for those who report or measure.
+
+    Attributes:
+        pipeline: ready to step.
+        detector: the face detector.
+        detector_bundle: its bundle as chosen; None where it is the user's own file.
+        emotion: the emotion model as loaded on this machine.
+        emotion_bundle: its bundle as chosen.
+        delegate_reason: why the CPU runs the model instead of the delegate that was asked for; None when it does not.
+        delegation: what tries the delegate again; None where the CPU was asked for.
+    """
+
+    pipeline: Pipeline
+    detector: FaceDetector
+    detector_bundle: UsedBundle | None
+    emotion: LoadedModel
+    emotion_bundle: UsedBundle
+    delegate_reason: str | None = None
+    delegation: Delegation | None = None
+
+    @property
+    def emotion_manifest(self) -> EmotionManifest:
+        """What the emotion model says of itself."""
+        manifest = self.emotion_bundle.manifest
+        assert isinstance(manifest, EmotionManifest)
+        return manifest
+
+    @property
+    def detector_manifest(self) -> AnyManifest | None:
+        """What the detector says of itself; None where it is the user's own file."""
+        return self.detector_bundle.manifest if self.detector_bundle else None
+
+    @property
+    def bundles(self) -> tuple[UsedBundle, ...]:
+        """Both bundles, the emotion model's first."""
+        return (self.emotion_bundle, *([self.detector_bundle] if self.detector_bundle else []))
+
+    def adopt(self, news: News) -> None:
+        """Takes over what became of the delegate; the thread that steps the pipeline calls it."""
+        self.delegate_reason = news.reason
+        if news.model is not None:
+            self.emotion = news.model
+            self.pipeline.replace_interpreter(news.model.interpreter)
+
+
+@dataclass(frozen=True, slots=True)
+class UsedBundle:
+    """What is worth knowing of a bundle whose golden pictures are gone from memory.
+
+    Attributes:
+        path: its folder.
+        manifest: what it says of itself.
+        source: ``shipped``, or its folder.
+        reason: why it is not the one that was asked for; None when it is.
+    """
+
+    path: Path
+    manifest: AnyManifest
+    source: str
+    reason: str | None
+
+    @classmethod
+    def of(cls, chosen: ChosenBundle[AnyManifest]) -> UsedBundle:
+        """Of a chosen one."""
+        return cls(chosen.bundle.path, chosen.bundle.manifest, chosen.source, chosen.reason)
+
+
+def assemble(
+    config: Config,
+    *,
+    frame_wh: tuple[int, int] | None,
+    file: str = "configuration",
+    seed: int | None = None,
+    metrics: Metrics | None = None,
+    attempts: Attempts | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Assembly:
+    """Loads the models, replays their golden samples and connects the stages.
+
+    Args:
+        config: the configuration.
+        frame_wh: size of the frames to come, for ``detect.bundle = "auto"``; None where they are of any shape.
+        file: where the configuration comes from, named in errors.
+        seed: makes track ids reproducible; None draws them anew.
+        metrics: where durations go.
+        attempts: of the service that runs here: a bundle that cannot be used gives way to the one before it, a delegate
+            with which the service crashed rests. None: the bundles that are asked for, or an error.
+        cancelled: asked while a delegate is tried; the CPU is used when it says so.
+
+    Raises:
+        BundleError: no bundle verifies.
+        MienError: a detector, delegate or interpreter that cannot be had.
+    """
+    check_keys(config.bundles.trusted_keys, file=file)
+    delegate = parse_delegate(config.emotion, file=file)
+    rules = rules_of(config)
+    chosen = choose_bundle(
+        config.emotion.bundle, load_emotion_bundle, fallback=EmotionConfig().bundle, rules=rules, attempts=attempts
+    )
+    detector_bundle, network = _choose_detector(config, frame_wh, rules=rules, attempts=attempts)
+    tracker_score = min(config.detect.score, config.track.keep_score)
+    detector = open_detector(
+        config.detect,
+        score=tracker_score,
+        bundle=detector_bundle.bundle if detector_bundle else None,
+        network=network,
+    )
+    rng = random.Random(seed) if seed is not None else random.SystemRandom()
+    manifest = chosen.bundle.manifest
+    pipeline = Pipeline(
+        detector=detector,
+        tracker=open_tracker(config.track, new_id=TrackIds(rng), start_score=config.detect.score),
+        classifier=EmotionClassifier(chosen.bundle, chosen.model.interpreter),
+        smoother=EmotionSmoother(
+            manifest.labels, smooth=config.smooth, quality=config.quality, min_margin=manifest.thresholds.margin
+        ),
+        events=EventMaker(itertools.count(1).__next__),
+        schedule=make_schedule(config.detect),
+        metrics=metrics or Metrics(),
+    )
+    assembly = Assembly(
+        pipeline,
+        detector,
+        UsedBundle.of(detector_bundle) if detector_bundle else None,
+        chosen.model,
+        UsedBundle.of(chosen),
+    )
+    if delegate is not None:
+        assembly.delegation = Delegation(
+            delegate,
+            chosen.bundle.path,
+            threads=config.emotion.threads,
+            attempts=attempts or Attempts(None),
+            retry_s=config.emotion.retry_s,
+            cancelled=cancelled,
+        )
+        assembly.adopt(assembly.delegation.try_now())
+    return assembly
+
+
+def check_config(config: Config, *, file: str) -> None:
+    """What can be known of a configuration without opening a camera or a broker: names, options, bundles, files.
+
+    Args:
+        config: the decoded configuration.
+        file: named in errors.
+
+    Raises:
+        MienError: what would stop the daemon at its start.
+    """
+    check_choices(config, file=file)
+    assemble(config, frame_wh=(config.camera.width, config.camera.height), file=file).pipeline.close()
+
+
+def check_choices(config: Config, *, file: str) -> None:
+    """Names of alternatives and options of sources: what the types of the configuration leave open.
+
+    Args:
+        config: the decoded configuration.
+        file: named in errors.
+
+    Raises:
+        ConfigError: an unknown name; the message lists the valid ones.
+    """
+    for key, name, table in (
+        ("detect.detector", config.detect.detector, DETECTORS),
+        ("track.tracker", config.track.tracker, TRACKERS),
+    ):
+        if name not in table:
+            raise ConfigError(file, key, f"{shown(name)} is unknown; there are {', '.join(table)}")
+    parse_delegate(config.emotion, file=file)
+    check_keys(config.bundles.trusted_keys, file=file)
+    check_source(config.camera, file=file)
+    check_sinks(config, file=file)
+
+
+def _choose_detector(
+    config: Config, frame_wh: tuple[int, int] | None, *, rules: BundleRules, attempts: Attempts | None
+) -> tuple[ChosenBundle[DetectManifest] | None, Interpreter | None]:
+    """The bundle and network of a detector that takes one."""
+    if config.detect.detector not in BUNDLED:
+        return None, None
+    auto = _shipped_detector(frame_wh)
+    name = auto if config.detect.bundle == "auto" else config.detect.bundle
+    chosen = choose_bundle(name, load_detect_bundle, fallback=auto, rules=rules, attempts=attempts)
+    return chosen, chosen.model.interpreter
+
+
+def _shipped_detector(frame_wh: tuple[int, int] | None) -> str:
+    """Name of the shipped detector nearest in shape to the camera."""
+    width, height = frame_wh or (4, 3)
+    wanted = SMALL_WIDTH if frame_wh and width <= SMALL_CAMERA_WIDTH else AUTO_WIDTH
+    shipped = [name for name in shipped_bundles() if name.startswith(f"yunet-{wanted}x")]
+
+    def misfit(name: str) -> float:
+        canvas_height = int(name.rpartition("x")[2])
+        scale = min(wanted / width, canvas_height / height)
+        return abs(1 - scale * scale * width * height / (wanted * canvas_height))
+
+    if not shipped:
+        raise BundleError("detect.bundle", f"auto: no detector {wanted} wide is shipped")
+    return min(shipped, key=misfit)

@@ -1,0 +1,1 @@
+"""What the operating system offers: files, secrets, systemd, measurements."""

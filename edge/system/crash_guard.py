@@ -1,0 +1,143 @@
+"""What was begun and never ended: remembered on the disk, so that what crashes a process is not tried for ever.
+
+Before something that may take the process down, `Attempts.begin` is written and synced; `end` or `confirm` take it
+back. An attempt that is still open when the next process looks was the end of its process (or the power went): it
+counts as a failure.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from edge.system.files import replace_file, state_directory
+
+log = logging.getLogger(__name__)
+
+FILE: Final = "attempts.json"
+ENTRIES_MAX: Final = 32
+"""More than so many are forgotten, the oldest first."""
+
+
+class Attempt(msgspec.Struct, forbid_unknown_fields=True):
+    """One thing that may take the process down.
+
+    Attributes:
+        failures: attempts in a row that ended with their process.
+        open: begun and not ended yet.
+        confirmed: it worked once.
+        at: when it was begun, or found to have failed; seconds since 1970 by this machine's clock.
+    """
+
+    failures: int = 0
+    open: bool = False
+    confirmed: bool = False
+    at: float = 0.0
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    schema: Literal["mien.attempts/1"]
+    entries: dict[str, Attempt]
+
+
+class Attempts:
+    """The attempts of one service. May be called from any thread.
+
+    Attributes:
+        writable: whether what is begun now will be known after a crash; false without a folder, too.
+    """
+
+    def __init__(self, folder: Path | None, *, clock: Callable[[], float] = time.time) -> None:
+        """Reads what an earlier process left behind, and counts what it left open as failed.
+
+        Args:
+            folder: of the file; None keeps everything in memory.
+            clock: seconds since 1970.
+        """
+        self._path = None if folder is None else folder / FILE
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._entries = self._read()
+        self.writable = self._path is not None
+        left_open = [entry for entry in self._entries.values() if entry.open]
+        for entry in left_open:
+            entry.open, entry.at = False, clock()
+            entry.failures += 1
+        if left_open:
+            self._write()
+
+    @classmethod
+    def of_service(cls) -> Attempts:
+        """Those of the service that runs here: in ``$STATE_DIRECTORY``, which systemd sets; else in memory."""
+        return cls(state_directory())
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a folder to keep them in."""
+        return self._path is not None
+
+    def find(self, key: str) -> Attempt:
+        """What is known of a thing; a copy."""
+        with self._lock:
+            return msgspec.structs.replace(self._entries.get(key, Attempt()))
+
+    def begin(self, key: str) -> None:
+        """Says that a thing is going to be tried; on the disk when this returns, if it can be."""
+        with self._lock:
+            entry = self._entries.setdefault(key, Attempt())
+            entry.open, entry.at = True, self._clock()
+            self._write()
+
+    def end(self, key: str) -> None:
+        """The attempt is over, and the process lives; its failures before stay counted."""
+        self._close(key)
+
+    def confirm(self, key: str) -> None:
+        """It works: the attempt is over and its failures are forgotten."""
+        self._close(key, failures=0, confirmed=True)
+
+    def forgive(self, key: str) -> None:
+        """It went well for long: its failures are forgotten, but it stays open."""
+        with self._lock:
+            if key in self._entries:
+                self._entries[key].failures = 0
+                self._write()
+
+    def _close(self, key: str, *, failures: int | None = None, confirmed: bool = False) -> None:
+        with self._lock:
+            entry = self._entries.setdefault(key, Attempt())
+            entry.open = False
+            entry.failures = entry.failures if failures is None else failures
+            entry.confirmed = entry.confirmed or confirmed
+            self._write()
+
+    def _read(self) -> dict[str, Attempt]:
+        try:
+            raw = self._path.read_bytes() if self._path else b""
+            return msgspec.json.decode(raw, type=_File).entries if raw else {}
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.DecodeError) as error:
+            log.warning("%s: %s; starting anew", self._path, error)
+            return {}
+
+    def _write(self) -> None:
+        """Replaces the file; a power cut leaves the old one or the new one."""
+        newest = sorted(self._entries.items(), key=lambda item: item[1].at)[-ENTRIES_MAX:]
+        self._entries = dict(newest)
+        if self._path is None:
+            return
+        try:
+            replace_file(self._path, msgspec.json.encode(_File("mien.attempts/1", self._entries)))
+        except OSError as error:
+            if self.writable:
+                log.warning("%s: %s; a crash will not be remembered", self._path, error.strerror or error)
+            self.writable = False
+        else:
+            self.writable = True

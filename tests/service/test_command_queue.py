@@ -1,0 +1,79 @@
+"""Requests from the network: decoded strictly, bounded in size, number and time."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from edge.service.command_queue import BUDGET_S, PAYLOAD_MAX_BYTES, WAITING_MAX, RequestDesk
+
+
+def answers(desk: RequestDesk) -> list[dict[str, Any]]:
+    return [json.loads(message.data) for message in desk.serve()]
+
+
+@pytest.fixture
+def desk() -> RequestDesk:
+    return RequestDesk({"ping": dict}, boot_id="b00t")
+
+
+@given(verb=st.sampled_from(["ping", "explode"]) | st.text(max_size=40), data=st.binary(max_size=PAYLOAD_MAX_BYTES + 9))
+@example(verb="ping", data=b'{"transaction":' * 60)
+@example(verb="ping", data=b"[" * PAYLOAD_MAX_BYTES)
+@example(verb="ping", data=b'{"transaction": "\\ud800"}')
+@example(verb="ping", data=b'{"transaction": ' + b"9" * 900 + b"}")
+@example(verb="ping", data=b'{"transaction": 18446744073709551615}')
+@example(verb="ping", data=b"\xef\xbb\xbf{}")
+@example(verb="²", data=b"")
+def test_whatever_comes_is_dropped_or_answered_once(verb: str, data: bytes) -> None:
+    desk = RequestDesk({"ping": dict}, boot_id="b00t")
+    desk.file(verb, data)
+    told = answers(desk)
+    assert len(told) + desk.dropped == 1
+    for answer in told:
+        assert answer["verb"] == verb
+        assert (answer["status"] == "ok") == (answer["reason"] is None)
+        assert answer["status"] == "error" or verb == "ping"
+        assert len(json.dumps(answer["transaction"])) < 512
+
+
+@pytest.mark.parametrize("transaction", ["a", "x" * 64, 7, -(2**63), 2**63 - 1, None])
+def test_a_transaction_is_echoed(transaction: Any, desk: RequestDesk) -> None:
+    desk.file("ping", json.dumps({"transaction": transaction}).encode())
+    assert [(answer["status"], answer["transaction"]) for answer in answers(desk)] == [("ok", transaction)]
+
+
+@pytest.mark.parametrize("transaction", ["x" * 65, 2**63, 10**300, 1.5, True, {}, [1]])
+def test_a_transaction_out_of_bounds_is_an_error_with_a_reason(transaction: Any, desk: RequestDesk) -> None:
+    desk.file("ping", json.dumps({"transaction": transaction}).encode())
+    (answer,) = answers(desk)
+    assert answer["status"] == "error"
+    assert answer["reason"].startswith("not a request: ")
+
+
+def test_more_than_so_many_that_wait_are_dropped_and_counted(desk: RequestDesk) -> None:
+    for _ in range(WAITING_MAX + 9):
+        desk.file("ping", b"")
+    assert desk.dropped == 9
+    assert len(desk.serve()) == WAITING_MAX
+
+
+def test_a_flood_of_slow_requests_keeps_nobody_from_other_work() -> None:
+    now_s = 0.0
+    desk: RequestDesk
+
+    def slow() -> dict[str, Any]:
+        nonlocal now_s
+        now_s += 0.3
+        desk.file("selftest", b"")  # meanwhile the network brings more
+        return {}
+
+    desk = RequestDesk({"selftest": slow}, boot_id="b00t", clock_s=lambda: now_s)
+    for _ in range(10):
+        desk.file("selftest", b"")
+    assert len(desk.serve()) == 2
+    assert now_s <= BUDGET_S + 0.3
