@@ -149,7 +149,7 @@ def config_check(file: Annotated[Path, typer.Argument(help="Configuration file (
 
     config = load_config(file)
 
-    from edge.pipeline.build import check_config
+    from edge.service.check import check_config
 
     check_config(config, file=str(file))
     out.print(f"{file}: good")

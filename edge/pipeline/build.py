@@ -10,13 +10,12 @@ from pathlib import Path
 
 from edge.bundles.select import BundleRules, ChosenBundle, choose_bundle, rules_of
 from edge.bundles.signing import check_keys
-from edge.capture import check_source
-from edge.config.schema import Config, EmotionConfig, shown
+from edge.config.schema import Config, EmotionConfig
 from edge.contract.bundle import load_detect_bundle, load_emotion_bundle, shipped_bundles
 from edge.contract.manifest import AnyManifest, DetectManifest, EmotionManifest
-from edge.detect import BUNDLED, DETECTORS, open_detector
+from edge.detect import BUNDLED, open_detector
 from edge.detect.base import FaceDetector
-from edge.errors import BundleError, ConfigError
+from edge.errors import BundleError
 from edge.infer import LoadedModel
 from edge.infer.base import Interpreter
 from edge.infer.classifier import EmotionClassifier
@@ -26,10 +25,9 @@ from edge.pipeline.detection_schedule import make_schedule
 from edge.pipeline.events import EventMaker
 from edge.pipeline.smoothing import EmotionSmoother
 from edge.pipeline.step import Pipeline
-from edge.publish import check_sinks
 from edge.system.crash_guard import Attempts
 from edge.system.metrics import Metrics
-from edge.track import TRACKERS, open_tracker
+from edge.track import open_tracker
 from edge.track.ids import TrackIds
 
 STILLS_OVERRIDES = {
@@ -183,42 +181,6 @@ def assemble(
         )
         assembly.adopt(assembly.delegation.try_now())
     return assembly
-
-
-def check_config(config: Config, *, file: str) -> None:
-    """What can be known of a configuration without opening a camera or a broker: names, options, bundles, files.
-
-    Args:
-        config: the decoded configuration.
-        file: named in errors.
-
-    Raises:
-        MienError: what would stop the daemon at its start.
-    """
-    check_choices(config, file=file)
-    assemble(config, frame_wh=(config.camera.width, config.camera.height), file=file).pipeline.close()
-
-
-def check_choices(config: Config, *, file: str) -> None:
-    """Names of alternatives and options of sources: what the types of the configuration leave open.
-
-    Args:
-        config: the decoded configuration.
-        file: named in errors.
-
-    Raises:
-        ConfigError: an unknown name; the message lists the valid ones.
-    """
-    for key, name, table in (
-        ("detect.detector", config.detect.detector, DETECTORS),
-        ("track.tracker", config.track.tracker, TRACKERS),
-    ):
-        if name not in table:
-            raise ConfigError(file, key, f"{shown(name)} is unknown; there are {', '.join(table)}")
-    parse_delegate(config.emotion, file=file)
-    check_keys(config.bundles.trusted_keys, file=file)
-    check_source(config.camera, file=file)
-    check_sinks(config, file=file)
 
 
 def _choose_detector(

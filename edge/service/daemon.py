@@ -32,11 +32,12 @@ from edge.config.schema import Config
 from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, ConfigError, MienError
 from edge.infer.delegate_fallback import News
 from edge.infer.selftest import run_selftest
-from edge.pipeline.build import Assembly, UsedBundle, assemble, check_choices
+from edge.pipeline.build import Assembly, UsedBundle, assemble
 from edge.publish import Fanout, Message, Moment, Origin, Outgoing, Vitals, make_message, open_sinks
 from edge.publish.payloads import VERSIONS, BootMark, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
 from edge.publish.time_context import read_moment
 from edge.records import Frame
+from edge.service.check import check_choices
 from edge.service.command_queue import RequestDesk, Verb
 from edge.system.crash_guard import Attempts
 from edge.system.host import cpu_temperature_c, limit_malloc_arenas, resident_bytes

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from edge.config.reference import make_example
 from edge.config.schema import MAX_BYTES, Config, load_config
 from edge.errors import EXIT_CONFIG, ConfigError
-from edge.pipeline.build import check_choices
+from edge.service.check import check_choices
 
 pytestmark = pytest.mark.timeout(600)
 
