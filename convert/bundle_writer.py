@@ -12,9 +12,9 @@ from typing import Final
 
 from edge.contract.bundle import MANIFEST_FILE, load_bundle
 from edge.contract.golden import Golden, encode_golden
-from edge.contract.manifest import AnyManifest, GoldenSpec, ModelFile, encode_manifest
+from edge.contract.manifest import AnyManifest, GoldenSpec, ModelFile
 from edge.errors import BundleError, ConversionError, UsageError
-from edge.system.files import sync_folder, write_synced
+from edge.system.files import encode_json, sync_folder, write_synced
 
 MODEL_FILE: Final = "model.tflite"
 EDGETPU_FILE: Final = "model_edgetpu.tflite"
@@ -88,7 +88,7 @@ def write_bundle(
         ConversionError: the files cannot be written.
     """
     check_free(folder, force=force)
-    files = {MODEL_FILE: model, GOLDEN_FILE: encode_golden(golden), MANIFEST_FILE: encode_manifest(manifest)}
+    files = {MODEL_FILE: model, GOLDEN_FILE: encode_golden(golden), MANIFEST_FILE: encode_json(manifest)}
     if edgetpu_model is not None:
         files[EDGETPU_FILE] = edgetpu_model
     files |= documents or {}

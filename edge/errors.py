@@ -148,15 +148,3 @@ class TrainingError(MienError, RuntimeError):
 
 class PublishError(MienError, OSError):
     """A sink that cannot be opened."""
-
-
-class GateFailedError(MienError):
-    """A converted model whose accuracy fell by more than is allowed."""
-
-    exit_code = EXIT_GATE_FAILED
-
-
-class UndecidedError(MienError):
-    """Too few images to say whether the accuracy fell by more than is allowed."""
-
-    exit_code = EXIT_UNDECIDED

@@ -203,11 +203,6 @@ def decode_manifest(raw: bytes, *, file: str | Path) -> AnyManifest:
     return manifest
 
 
-def encode_manifest(manifest: AnyManifest) -> bytes:
-    """The manifest as indented JSON text with a stable order of keys."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-
-
 def _check_emotion(manifest: EmotionManifest, file: str | Path) -> None:
     if len(manifest.outputs) != 1:
         raise BundleError(file, f"outputs: {len(manifest.outputs)} of them; an emotion model has exactly 1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,15 +46,16 @@ class LitertInterpreter:
             BundleError: the model's tensors are not what the manifest says.
         """
         # XNNPACK takes what a delegate leaves over, and its nodes bear the same name: count before it comes.
-        given = execution_plan(_make_interpreter(model, threads, delegate, xnnpack=False)) if delegate else None
-        self._interpreter = _make_interpreter(model, threads, delegate)
+        open_model = partial(open_interpreter, model, threads=threads, delegate=delegate)
+        plan = execution_plan(open_model(xnnpack=False)) if delegate else None
+        self._interpreter = open_model()
         (details,) = _one_input(self._interpreter, manifest)
         outputs = self._interpreter.get_output_details()
         _check_tensors(manifest, details, outputs)
         self._input = self._interpreter.tensor(details["index"])
         self._is_int8 = manifest.input.dtype == "int8"
         self._outputs = [output["index"] for output in outputs]
-        plan = given if given is not None else execution_plan(self._interpreter)
+        plan = plan or execution_plan(self._interpreter)
         self.total_nodes = len(plan)
         self.delegated_nodes = sum(node.startswith(("DELEGATE", "Delegate", "edgetpu")) for node in plan)
         self.delegate = name if self.delegated_nodes else "none"
@@ -106,7 +108,30 @@ def import_runtime() -> Any:
     return interpreter
 
 
-def _make_interpreter(model: bytes, threads: int, delegate: Any, *, xnnpack: bool = True) -> Any:
+def open_interpreter(
+    model: bytes,
+    *,
+    threads: int | None = None,
+    delegate: Any = None,
+    xnnpack: bool = True,
+    keep_tensors: bool = False,
+) -> Any:
+    """Open a TFLite model, with its tensors allocated and the native library's log kept off standard error.
+
+    Args:
+        model: the TFLite file's bytes.
+        threads: of the CPU kernels; None for the runtime's default.
+        delegate: a loaded delegate, or None for the CPU.
+        xnnpack: whether XNNPACK runs what it can; false for TFLite's own kernels.
+        keep_tensors: whether every inner tensor can be read after a run.
+
+    Returns:
+        The runtime's own ``Interpreter``.
+
+    Raises:
+        InferenceError: the interpreter refuses the model.
+        MissingDependencyError: no runtime is installed.
+    """
     runtime = import_runtime()
     resolver = runtime.OpResolverType
     try:
@@ -116,6 +141,7 @@ def _make_interpreter(model: bytes, threads: int, delegate: Any, *, xnnpack: boo
                 num_threads=threads,
                 experimental_delegates=[delegate] if delegate else None,
                 experimental_op_resolver_type=resolver.AUTO if xnnpack else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                experimental_preserve_all_tensors=keep_tensors,
             )
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:

@@ -1,38 +1,82 @@
-"""What outlives a restart: where it is kept, and writing so that a reader finds the old file or the whole new one."""
+"""Files: where a service keeps its state, atomic writes, hashes and JSON."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import msgspec
+
+BLOCK_BYTES = 1 << 20
 
 
 def state_directory() -> Path | None:
-    """Where a service keeps what outlives a restart: as systemd gives it (``StateDirectory=``); None elsewhere."""
+    """Return the folder for what outlives a restart: systemd's ``StateDirectory=``; None elsewhere."""
     folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return Path(folder) if folder else None
 
 
+def encode_json(value: Any, *, enc_hook: Callable[[Any], Any] | None = None) -> bytes:
+    """Return a value as indented JSON with a final newline; NaN becomes null.
+
+    Args:
+        value: anything that msgspec encodes, such as structs and dataclasses.
+        enc_hook: converts other types, see `msgspec.json.encode`.
+    """
+    return msgspec.json.format(msgspec.json.encode(value, enc_hook=enc_hook), indent=2) + b"\n"
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 lower-case hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, suffix: str = "") -> Iterator[Path]:
+    """Write a file beside its place and rename it over what is there, so that readers find the old one or the new one.
+
+    Args:
+        path: the file.
+        suffix: of the temporary name, for a writer that insists on one.
+
+    Yields:
+        The temporary path. When the block raises it is removed, and the file is untouched.
+    """
+    beside = path.with_name(f".{path.name}.part{suffix}")
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+    sync_folder(path.parent)
+
+
 def replace_file(path: Path, data: bytes) -> None:
-    """Writes beside a file's place, syncs, and renames over what is there.
+    """Replace a file's content atomically and wait until it is on the disk; see `replacing`.
 
     Raises:
         OSError: it cannot be written; what was there is untouched, and nothing lies beside it.
     """
-    beside = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as beside:
         write_synced(beside, data)
-        beside.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
-    sync_folder(path.parent)
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Writes a file and waits until it is on the disk.
+    """Write a file and wait until it is on the disk.
 
     Raises:
         OSError: it cannot be written.
@@ -44,7 +88,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until a folder's entries are on the disk, where its file system can do that.
+    """Wait until a folder's entries are on the disk, where its file system can do that.
 
     Raises:
         OSError: the disk cannot keep them.

@@ -11,8 +11,9 @@ import pytest
 
 from edge.contract.bundle import find_bundle, load_bundle, load_detect_bundle, load_emotion_bundle
 from edge.contract.golden import Golden, compare_golden, decode_golden, encode_golden
-from edge.contract.manifest import decode_manifest, encode_manifest
+from edge.contract.manifest import decode_manifest
 from edge.errors import EXIT_CONFIG, BundleError
+from edge.system.files import encode_json
 
 LABELS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
 
@@ -71,7 +72,7 @@ def rewrite(folder: Path, manifest: dict[str, Any]) -> None:
 def test_a_complete_bundle_loads_and_its_manifest_survives_a_round_trip(planted: tuple[Path, dict[str, Any]]) -> None:
     bundle = load_emotion_bundle(planted[0])
     assert bundle.manifest.full_name == "planted@1.0.0"
-    assert decode_manifest(encode_manifest(bundle.manifest), file="again") == bundle.manifest
+    assert decode_manifest(encode_json(bundle.manifest), file="again") == bundle.manifest
 
 
 def keys_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
