@@ -51,7 +51,8 @@ from convert.tflite.graph import Graph, count_macs
 from convert.tflite.inspect import Inspection, count_ops, inspect_model, int8_macs_share
 from convert.tflite.latency import measure_latency
 from convert.tflite.layer_errors import LayerError, measure_layers
-from edge.contract.bundle import Bundle, find_bundle, load_bundle, load_detect_bundle, load_emotion_bundle
+from edge.bundles.locate import find_bundle
+from edge.contract.bundle import Bundle, load_bundle, load_detect_bundle, load_emotion_bundle
 from edge.contract.manifest import DetectManifest, EmotionManifest
 from edge.errors import ConversionError, InferenceError, UsageError
 

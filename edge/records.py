@@ -26,7 +26,8 @@ class Frame:
         timestamp_ns: time of capture, monotonic clock.
         number: counts the frames of this source from 0, dropped ones included.
         source: what the frame came from; for a folder the picture's path.
-        cut: True when this frame does not continue the previous one (loop of a file, next picture of a folder).
+        discontinuity: True when this frame does not continue the previous one (a file begins again, the next picture of
+            a folder).
         lores: the same picture at a lower resolution, (height, width, 3) uint8 BGR, where the camera delivers one.
     """
 
@@ -34,7 +35,7 @@ class Frame:
     timestamp_ns: int
     number: int
     source: str
-    cut: bool = False
+    discontinuity: bool = False
     lores: Image | None = None
 
     @property

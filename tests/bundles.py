@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge.contract.bundle import MODELS_DIR
+from edge.bundles.locate import MODELS_DIR
 from edge.contract.golden import Golden, decode_golden, encode_golden
 
 NAME = "emotion-ferplus"

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-PICTURES = Path(__file__).resolve().parent.parent / "edge" / "demo" / "pictures"
+PICTURES = Path(__file__).resolve().parent.parent / "edge" / "capture" / "portraits"
 
 
 def free_faces() -> list[Path]:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
-from edge.bundles.signing import demand_signature
+from edge.bundles.locate import candidate_bundles, find_bundle, is_shipped
+from edge.bundles.signing import check_signature
 from edge.config.schema import Config
-from edge.contract.bundle import MANIFEST_FILE, Bundle, candidate_bundles, find_bundle, is_shipped
+from edge.contract.bundle import MANIFEST_FILE, Bundle
 from edge.contract.manifest import AnyManifest
 from edge.errors import BundleError, InferenceError, MissingDependencyError, WrongTaskError
 from edge.infer import LoadedModel, load_model
-from edge.system.crash_guard import Attempts
+from edge.system.crash_guard import CrashGuard
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def choose_bundle(
     *,
     fallback: str,
     rules: BundleRules,
-    attempts: Attempts | None,
+    crash_guard: CrashGuard | None,
 ) -> ChosenBundle[M]:
     """Loads the best bundle that can be used.
 
@@ -86,20 +87,20 @@ def choose_bundle(
         load: reads and verifies one.
         fallback: name of the shipped bundle that is the last resort.
         rules: what it must be.
-        attempts: remembers which ones did not become ready; None: the first one, or its error.
+        crash_guard: remembers which ones did not become ready; None: the first one, or its error.
 
     Raises:
         BundleError: none can be used; the message says of each why.
         WrongTaskError: what is asked for is something else.
-        InferenceError: the one that is asked for is refused by the interpreter, and ``attempts`` is None.
+        InferenceError: the one that is asked for is refused by the interpreter, and ``crash_guard`` is None.
     """
-    if attempts is None:
+    if crash_guard is None:
         bundle = load(find_bundle(name_or_path))
-        return ChosenBundle(bundle, demand_usable(bundle, rules))
+        return ChosenBundle(bundle, load_verified_model(bundle, rules))
     problems: list[BundleError] = []
     for folder in candidate_bundles(name_or_path, fallback=fallback):
         try:
-            chosen = _try_bundle(folder, load, rules, attempts)
+            chosen = _try_bundle(folder, load, rules, crash_guard)
         except WrongTaskError:
             raise
         except BundleError as error:
@@ -115,7 +116,7 @@ def choose_bundle(
     raise BundleError(name_or_path, f"no bundle can be used: {'; '.join(map(str, problems))}")
 
 
-def demand_usable(bundle: Bundle[AnyManifest], rules: BundleRules) -> LoadedModel:
+def load_verified_model(bundle: Bundle[AnyManifest], rules: BundleRules) -> LoadedModel:
     """Demands what `BundleRules` say and that the model reproduces its golden samples; returns it loaded.
 
     Raises:
@@ -124,7 +125,7 @@ def demand_usable(bundle: Bundle[AnyManifest], rules: BundleRules) -> LoadedMode
         MissingDependencyError: signatures cannot be checked here.
     """
     if not is_shipped(bundle.path):
-        demand_signature(bundle, rules.trusted_keys)
+        check_signature(bundle, rules.trusted_keys)
     if bundle.manifest.status == "failed" and not rules.allow_failed:
         raise BundleError(
             bundle.path / MANIFEST_FILE,
@@ -134,23 +135,23 @@ def demand_usable(bundle: Bundle[AnyManifest], rules: BundleRules) -> LoadedMode
 
 
 def trial_key(folder: Path) -> str:
-    """Under which name `Attempts` knows a bundle."""
+    """Under which name `CrashGuard` knows a bundle."""
     return f"bundle {folder}"
 
 
 def _try_bundle(
-    folder: Path, load: Callable[[Path], Bundle[M]], rules: BundleRules, attempts: Attempts
+    folder: Path, load: Callable[[Path], Bundle[M]], rules: BundleRules, crash_guard: CrashGuard
 ) -> ChosenBundle[M]:
     """A bundle that did not ship is on trial until the service says that it is ready with it."""
     key, on_trial = trial_key(folder), not is_shipped(folder)
-    known = attempts.find(key)
+    known = crash_guard.find(key)
     if on_trial and known.failures >= TRIALS and not known.confirmed:
         raise BundleError(folder, f"the service did not become ready with it in {known.failures} starts")
     bundle = load(folder)
     if on_trial and not known.confirmed:
-        attempts.begin(key)
+        crash_guard.begin(key)
     try:
-        return ChosenBundle(bundle, demand_usable(bundle, rules))
+        return ChosenBundle(bundle, load_verified_model(bundle, rules))
     except (BundleError, InferenceError, MissingDependencyError) as error:
-        attempts.end(key)
+        crash_guard.end(key)
         raise error if isinstance(error, BundleError) else BundleError(folder, str(error)) from None

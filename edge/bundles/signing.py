@@ -108,7 +108,7 @@ def check_keys(trusted_keys: Sequence[str], *, file: str) -> None:
             raise ConfigError(file, "bundles.trusted_keys", str(error)) from None
 
 
-def demand_signature(bundle: Bundle[AnyManifest], trusted_keys: Sequence[str]) -> None:
+def check_signature(bundle: Bundle[AnyManifest], trusted_keys: Sequence[str]) -> None:
     """Refuses a bundle that none of the keys has signed.
 
     Args:

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from edge.bundles.locate import store_dirs
 from edge.bundles.signing import SIGNATURE_FILE
-from edge.contract.bundle import MANIFEST_FILE, Bundle, load_bundle, store_dirs
+from edge.contract.bundle import MANIFEST_FILE, Bundle, load_bundle
 from edge.contract.manifest import AnyManifest
 from edge.errors import BundleError
 from edge.system.files import sync_folder
@@ -37,7 +38,7 @@ def install_bundle(
     Args:
         bundle: to copy.
         check: called with the copy; raises `BundleError` to refuse it.
-        store: folder of installed bundles; None for the first of `edge.contract.bundle.store_dirs`.
+        store: folder of installed bundles; None for the first of `edge.bundles.locate.store_dirs`.
 
     Returns:
         The new folder.

@@ -55,7 +55,7 @@ def open_source(
         clock: monotonic nanoseconds.
         paced: files: True plays at their own pace, stamped with the clock; False as fast as they are read, stamped
             with media time. Cameras always keep their own pace.
-        loop: files: begin again at the end, the first frame marked as a cut; also set by the option ``loop``.
+        loop: files: begin again at the end, the first frame marked as a discontinuity; also set by the option ``loop``.
         identity: what an earlier source of the same configuration said it was; opened in place of ``config.source``,
             so that a camera is found again under another number.
         file: the configuration file, for messages.

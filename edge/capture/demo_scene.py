@@ -263,7 +263,8 @@ class DemoSource:
         stamp_ns = self._pace.stamp(round(number * 1e9 / self._fps), interval_ns=round(1e9 / self._fps))
         if stamp_ns is None:
             return None
-        return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=self.name, cut=shown == 0 and number > 0)
+        restarts = shown == 0 and number > 0
+        return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=self.name, discontinuity=restarts)
 
     def close(self) -> None:
         """Ends a wait."""

@@ -293,7 +293,7 @@ class Grabber:
                 self.corrupt += 1
                 continue
             if base:  # a later session of the same camera: numbers go on, and nothing continues what was before
-                frame = replace(frame, number=base + frame.number, cut=frame.cut or is_first)
+                frame = replace(frame, number=base + frame.number, discontinuity=frame.discontinuity or is_first)
             is_first = False
             self._deliver(reader, frame, drop=drop)
         return True

@@ -25,7 +25,7 @@ class Options(Section, frozen=True):
 
 
 class PicturesSource:
-    """Pictures as frames, each marked as a cut, ``camera.fps`` of them a second. See `edge.capture.base.Source`."""
+    """Pictures as frames, each a discontinuity, ``camera.fps`` of them a second. See `edge.capture.base.Source`."""
 
     reopens: ClassVar[bool] = False
     identity: str | None = None
@@ -72,7 +72,7 @@ class PicturesSource:
         stamp_ns = self._pace.stamp(number * self._interval_ns, interval_ns=self._interval_ns)
         if stamp_ns is None:
             return None
-        return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=str(path), cut=True)
+        return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=str(path), discontinuity=True)
 
     def close(self) -> None:
         """Ends a wait."""

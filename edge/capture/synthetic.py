@@ -57,8 +57,8 @@ class SyntheticSource:
         stamp_ns = self._pace.stamp(round(number * 1e9 / self._fps), interval_ns=round(1e9 / self._fps))
         if stamp_ns is None:
             return None
-        cut = shown == 0 and number > 0
-        return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=self.name, cut=cut)
+        restarts = shown == 0 and number > 0
+        return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=self.name, discontinuity=restarts)
 
     def close(self) -> None:
         """Ends a wait."""

@@ -73,12 +73,12 @@ class VideoSource:
             number, self._number = self._number, self._number + 1
             if image is None:
                 continue
-            cut = self._delivered == 0 and self._offset_ns > 0
+            restarts = self._delivered == 0 and self._offset_ns > 0
             self._delivered += 1
             stamp_ns = self._pace.stamp(media_ns, interval_ns=self._interval_ns)
             if stamp_ns is None:
                 return None
-            return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=self.name, cut=cut)
+            return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=self.name, discontinuity=restarts)
         return None
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ from rich.table import Table
 from edge import __version__
 from edge.capture import open_source
 from edge.config.schema import Config, make_config
-from edge.pipeline.build import Assembly, assemble
+from edge.pipeline.build import BuiltPipeline, build_pipeline
 from edge.records import Frame
 from edge.system.host import machine_name, resident_bytes
 from edge.system.metrics import Percentiles, percentiles_of
@@ -70,10 +70,10 @@ def run_bench(
     settings = {"camera.source": source or "demo", "detect.schedule": "every_frame", **overrides}
     config = make_config(overrides=settings)
     frames = _read_frames(config)
-    assembly = assemble(config, frame_wh=frames[0].size_wh, seed=0)
-    timings = _measure(assembly, config, frames, loops=loops, err=err)
-    report = _report(assembly, config, timings, frames[0].size_wh)
-    assembly.pipeline.close()
+    built = build_pipeline(config, frame_wh=frames[0].size_wh, seed=0)
+    timings = _measure(built, config, frames, loops=loops, err=err)
+    report = _report(built, config, timings, frames[0].size_wh)
+    built.pipeline.close()
     report["start_up"] = _measure_start_up(config)
     if as_json:
         print(json.dumps(report, indent=2))
@@ -91,24 +91,24 @@ def _read_frames(config: Config) -> list[Frame]:
     return frames
 
 
-def _measure(assembly: Assembly, config: Config, frames: list[Frame], *, loops: int, err: Console) -> Timings:
+def _measure(built: BuiltPipeline, config: Config, frames: list[Frame], *, loops: int, err: Console) -> Timings:
     cv2.setNumThreads(1)  # one thread for the pipeline as for the models
     timings = Timings([], [], [])
     rounds = progress(range(loops), description="measuring", console=err, transient=True, disable=not err.is_terminal)
-    shape = assembly.emotion_manifest.input.shape[1:]
+    shape = built.emotion_manifest.input.shape[1:]
     crops = np.random.default_rng(0).integers(0, 256, (config.detect.max_faces, *shape), np.uint8)
     number = 0
     for loop in rounds:
         for frame in _shifted(frames, loop):
             start = time.perf_counter_ns()
-            step = assembly.pipeline.step(frame)
+            step = built.pipeline.step(frame)
             between = time.perf_counter_ns()
             faces = sum(face.scores is not None for face in step.faces)
             repeat = time.perf_counter_ns()
             if step.detected:
-                assembly.detector.search()
+                built.detector.search()
             for crop in crops[:faces]:
-                assembly.emotion.interpreter.run(crop)
+                built.emotion.interpreter.run(crop)
             end = time.perf_counter_ns()
             number += 1
             if number > WARM_UP_FRAMES:
@@ -123,13 +123,13 @@ def _shifted(frames: list[Frame], loop: int) -> Iterator[Frame]:
     length_ns = frames[-1].timestamp_ns - frames[0].timestamp_ns + 40_000_000
     for index, frame in enumerate(frames):
         at_ns = frame.timestamp_ns + loop * length_ns
-        cut = bool(loop) and index == 0
-        yield Frame(frame.image, at_ns, loop * len(frames) + index, frame.source, cut, frame.lores)
+        discontinuity = bool(loop) and index == 0
+        yield Frame(frame.image, at_ns, loop * len(frames) + index, frame.source, discontinuity, frame.lores)
 
 
-def _report(assembly: Assembly, config: Config, timings: Timings, size_wh: tuple[int, int]) -> dict[str, Any]:
+def _report(built: BuiltPipeline, config: Config, timings: Timings, size_wh: tuple[int, int]) -> dict[str, Any]:
     step, bare = percentiles_of(timings.step_ns), percentiles_of(timings.bare_ns)
-    counts = assembly.pipeline.metrics.counts
+    counts = built.pipeline.metrics.counts
     return {
         "schema": SCHEMA,
         "mien": __version__,
@@ -139,9 +139,9 @@ def _report(assembly: Assembly, config: Config, timings: Timings, size_wh: tuple
         "threads": config.emotion.threads,
         "source": Path(config.camera.source).name,
         "size_wh": size_wh,
-        "detector": assembly.detector_manifest.full_name if assembly.detector_manifest else config.detect.detector,
-        "model": assembly.emotion_manifest.full_name,
-        "delegate": assembly.emotion.interpreter.delegate,
+        "detector": built.detector_manifest.full_name if built.detector_manifest else config.detect.detector,
+        "model": built.emotion_manifest.full_name,
+        "delegate": built.emotion.interpreter.delegate,
         "frames": len(timings.step_ns),
         "faces_per_frame": round(float(np.mean(timings.faces)), 2),
         "frames_per_s": round(1e9 * len(timings.step_ns) / sum(timings.step_ns), 1),
@@ -151,7 +151,7 @@ def _report(assembly: Assembly, config: Config, timings: Timings, size_wh: tuple
         "stages_ms": {
             "step": _as_dict(step),
             "bare": _as_dict(bare),
-            **{stage: _as_dict(p) for stage, p in assembly.pipeline.metrics.percentiles().items() if stage != "step"},
+            **{stage: _as_dict(p) for stage, p in built.pipeline.metrics.percentiles().items() if stage != "step"},
         },
         "rss_mb": round(resident_bytes() / 1e6, 1),
     }

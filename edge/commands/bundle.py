@@ -8,11 +8,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from edge.bundles.select import BundleRules, demand_usable, rules_of
+from edge.bundles.locate import find_bundle, is_shipped
+from edge.bundles.select import BundleRules, load_verified_model, rules_of
 from edge.bundles.signing import SIGNATURE_FILE, make_key, sign_bundle
 from edge.bundles.store import install_bundle as store_bundle
 from edge.config.schema import Config
-from edge.contract.bundle import find_bundle, is_shipped, load_bundle
+from edge.contract.bundle import load_bundle
 from edge.contract.manifest import AnyManifest, EmotionManifest
 
 
@@ -44,7 +45,7 @@ def verify_bundle(name_or_path: str, *, config: Config | None = None, console: C
     """
     bundle = load_bundle(find_bundle(name_or_path))
     rules = rules_of(config) if config else BundleRules(allow_failed=True)
-    loaded = demand_usable(bundle, rules)
+    loaded = load_verified_model(bundle, rules)
     interpreter = loaded.interpreter
     nodes = f"{interpreter.delegated_nodes} of {interpreter.total_nodes} nodes on {interpreter.delegate}"
     interpreter.close()
@@ -70,7 +71,7 @@ def install_bundle(
     rules = rules_of(config) if config else BundleRules()
     rules = replace(rules, allow_failed=rules.allow_failed or allow_failed)
     folder = store_bundle(
-        load_bundle(path), check=lambda copy: demand_usable(copy, rules).interpreter.close(), store=into
+        load_bundle(path), check=lambda copy: load_verified_model(copy, rules).interpreter.close(), store=into
     )
     name = folder.parent.name
     console.print(f"{name}: installed as {folder}; used from the next start on where a configuration asks for {name}")

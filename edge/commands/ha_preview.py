@@ -6,8 +6,9 @@ import json
 
 from rich.console import Console
 
+from edge.bundles.locate import find_bundle
 from edge.config.schema import Config
-from edge.contract.bundle import find_bundle, load_emotion_bundle
+from edge.contract.bundle import load_emotion_bundle
 from edge.publish.mqtt.homeassistant import Discovery
 
 

@@ -23,7 +23,7 @@ from edge.commands.render import render
 from edge.config.schema import Config, load_config, make_config, override_config
 from edge.contract.preprocess import resize
 from edge.errors import MienError, SourceError, UsageError
-from edge.pipeline.build import STILLS_OVERRIDES, Assembly, assemble
+from edge.pipeline.build import STILLS_OVERRIDES, BuiltPipeline, build_pipeline
 from edge.publish import Moment, Origin
 from edge.publish.payloads import make_event
 from edge.records import FaceState, Frame, Image, Step
@@ -66,14 +66,14 @@ def replay_files(
         first = next(frames, None)
         if first is None:
             raise SourceError(opened.name, "holds no frame")
-        assembly = assemble(config, frame_wh=None if stills else first.size_wh, seed=0)
+        built = build_pipeline(config, frame_wh=None if stills else first.size_wh, seed=0)
         seen = Counter[str]()
-        with closing(assembly.pipeline), ExitStack() as stack:
+        with closing(built.pipeline), ExitStack() as stack:
             lines = stack.enter_context(replacing(out)) if out else None
             canvas = stack.enter_context(open_canvas(render_to, config.camera.fps)) if render_to else None
-            teller = _Teller(assembly, config)
+            teller = _Teller(built, config)
             for number, frame in enumerate(chain([first], frames)):
-                step = assembly.pipeline.step(frame)
+                step = built.pipeline.step(frame)
                 if lines:
                     lines.write(teller.line(step, number) + b"\n")
                 if canvas:
@@ -91,15 +91,15 @@ class _Teller:
     file's own time, and ``boot_id`` is ``replay``, so that the same file gives the same bytes.
     """
 
-    def __init__(self, assembly: Assembly, config: Config) -> None:
-        manifest = assembly.emotion_manifest
+    def __init__(self, built: BuiltPipeline, config: Config) -> None:
+        manifest = built.emotion_manifest
         self._labels = manifest.labels
         self._origin = Origin(
             boot_id="replay",
             camera=config.camera.name,
             labels=manifest.labels,
             model=manifest.full_name,
-            delegate=assembly.emotion.interpreter.delegate,
+            delegate=built.emotion.interpreter.delegate,
         )
 
     def line(self, step: Step, number: int) -> bytes:

@@ -15,7 +15,7 @@ from edge.contract.bundle import load_bundle
 from edge.errors import BundleError, InferenceError
 from edge.infer import LoadedModel, load_on_delegate
 from edge.infer.delegates import DelegateSpec, probe_delegate
-from edge.system.crash_guard import Attempts
+from edge.system.crash_guard import CrashGuard
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ JOIN_TIMEOUT_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class DelegateUpdate:
     """What became of the delegate.
 
     Attributes:
@@ -41,7 +41,7 @@ class News:
     reason: str | None
 
 
-class Delegation:
+class DelegateSupervisor:
     """Tries a delegate, first in a child process, and again while it cannot be used.
 
     A delegate that works in the child may still crash the daemon, then or in an hour. So it is written down before it
@@ -52,7 +52,7 @@ class Delegation:
         spec: the delegate.
         bundle: folder of the verified model.
         threads: of the CPU kernels.
-        attempts: of this service.
+        crash_guard: of this service.
         retry_s: the first pause.
         cancelled: whether the daemon is to end.
     """
@@ -63,23 +63,23 @@ class Delegation:
         bundle: Path,
         *,
         threads: int,
-        attempts: Attempts,
+        crash_guard: CrashGuard,
         retry_s: float,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._spec, self._bundle, self._threads = spec, bundle, threads
-        self._attempts = attempts
+        self._crash_guard = crash_guard
         self._retry_s = retry_s
         self._cancelled = cancelled
         self._key = f"delegate {spec.name} {spec.library}"
         self._in_use = False
         self._failed_tries = 0
         self._pause_s = retry_s
-        self._news: deque[News] = deque()
+        self._news: deque[DelegateUpdate] = deque()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def try_now(self) -> News:
+    def try_now(self) -> DelegateUpdate:
         """Tries the delegate once; ends early when the daemon is to end."""
         rest_s = self._rest_s()
         try:
@@ -92,12 +92,12 @@ class Delegation:
             if model is not None:
                 self._in_use = True
                 log.info("%s runs the model", self._spec.name)
-                return News(model, None)
+                return DelegateUpdate(model, None)
             self._pause_s = rest_s
-            crashes = self._attempts.find(self._key).failures
-            reason = f"{self._spec.name}: rests: the service ended without a goodbye {crashes} × while it was in use"
+            crashes = self._crash_guard.find(self._key).failures
+            reason = f"{self._spec.name}: disabled after {crashes} {'crash' if crashes == 1 else 'crashes'}"
         log.warning("%s; the CPU is used, next try in %.0f s", reason, self._pause_s)
-        return News(None, reason)
+        return DelegateUpdate(None, reason)
 
     def watch(self) -> None:
         """Starts a thread that tries again until it works, and then waits until it can be called stable."""
@@ -105,7 +105,7 @@ class Delegation:
         self._thread = threading.Thread(target=self._watch, name="delegate", daemon=True)
         self._thread.start()
 
-    def take(self) -> News | None:
+    def take(self) -> DelegateUpdate | None:
         """The newest news that was not taken yet."""
         newest = None
         while self._news:
@@ -127,7 +127,7 @@ class Delegation:
             if self._thread.is_alive():
                 return False
         if clean and self._in_use:
-            self._attempts.end(self._key)
+            self._crash_guard.end(self._key)
         return True
 
     def _watch(self) -> None:
@@ -142,11 +142,11 @@ class Delegation:
                 self._news.append(news)
             told = news.reason or ""
         if not self._stopping.wait(STABLE_S):
-            self._attempts.forgive(self._key)
+            self._crash_guard.forgive(self._key)
 
     def _rest_s(self) -> float:
         """How long the delegate still rests after crashes; 0: not at all."""
-        known = self._attempts.find(self._key)
+        known = self._crash_guard.find(self._key)
         if not known.failures:
             return 0.0
         rest_s = min(self._retry_s * 2 ** (known.failures - 1), REST_MAX_S)
@@ -163,14 +163,14 @@ class Delegation:
         reason = probe_delegate(self._spec, bundle=self._bundle, threads=self._threads, cancelled=self._is_cancelled)
         if reason:
             raise InferenceError(reason)
-        self._attempts.begin(self._key)
-        if self._attempts.is_kept and not self._attempts.writable:
-            self._attempts.end(self._key)
+        self._crash_guard.begin(self._key)
+        if self._crash_guard.is_kept and not self._crash_guard.writable:
+            self._crash_guard.end(self._key)
             raise InferenceError("not loaded: the state folder cannot be written, a crash would not be remembered")
         try:
             return load_on_delegate(load_bundle(self._bundle), self._spec, threads=self._threads)
         except (InferenceError, BundleError):
-            self._attempts.end(self._key)
+            self._crash_guard.end(self._key)
             raise
 
     def _is_cancelled(self) -> bool:

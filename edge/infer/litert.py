@@ -182,7 +182,7 @@ def _check_tensors(manifest: AnyManifest, details: dict[str, Any], outputs: list
 def execution_plan(interpreter: Any) -> list[str]:
     """Names of the nodes that really run.
 
-    Delegation appends its nodes and leaves the replaced ones in the list, so the plan is found from the outputs
+    DelegateSupervisor appends its nodes and leaves the replaced ones in the list, so the plan is found from the outputs
     backwards, a delegate's node winning over the nodes that it replaced.
     """
     producers: dict[int, dict[str, Any]] = {}

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.bundles.locate import shipped_bundles
 from edge.bundles.select import BundleRules, ChosenBundle, choose_bundle, rules_of
 from edge.bundles.signing import check_keys
 from edge.config.schema import Config, EmotionConfig
-from edge.contract.bundle import load_detect_bundle, load_emotion_bundle, shipped_bundles
+from edge.contract.bundle import load_detect_bundle, load_emotion_bundle
 from edge.contract.manifest import AnyManifest, DetectManifest, EmotionManifest
 from edge.detect import BUNDLED, open_detector
 from edge.detect.base import FaceDetector
@@ -19,13 +20,13 @@ from edge.errors import BundleError
 from edge.infer import LoadedModel
 from edge.infer.base import Interpreter
 from edge.infer.classifier import EmotionClassifier
-from edge.infer.delegate_fallback import Delegation, News
+from edge.infer.delegate_fallback import DelegateSupervisor, DelegateUpdate
 from edge.infer.delegates import parse_delegate
 from edge.pipeline.detection_schedule import make_schedule
 from edge.pipeline.events import EventMaker
 from edge.pipeline.smoothing import EmotionSmoother
 from edge.pipeline.step import Pipeline
-from edge.system.crash_guard import Attempts
+from edge.system.crash_guard import CrashGuard
 from edge.system.metrics import Metrics
 from edge.track import open_tracker
 from edge.track.ids import TrackIds
@@ -42,7 +43,7 @@ AUTO_WIDTH, SMALL_WIDTH, SMALL_CAMERA_WIDTH = 640, 320, 352
 
 
 @dataclass(slots=True)
-class Assembly:
+class BuiltPipeline:
     """A pipeline with what it was made of, for those who report or measure.
 
     Attributes:
@@ -52,16 +53,16 @@ class Assembly:
         emotion: the emotion model as loaded on this machine.
         emotion_bundle: its bundle as chosen.
         delegate_reason: why the CPU runs the model instead of the delegate that was asked for; None when it does not.
-        delegation: what tries the delegate again; None where the CPU was asked for.
+        delegate_supervisor: what tries the delegate again; None where the CPU was asked for.
     """
 
     pipeline: Pipeline
     detector: FaceDetector
-    detector_bundle: UsedBundle | None
+    detector_bundle: BundleInfo | None
     emotion: LoadedModel
-    emotion_bundle: UsedBundle
+    emotion_bundle: BundleInfo
     delegate_reason: str | None = None
-    delegation: Delegation | None = None
+    delegate_supervisor: DelegateSupervisor | None = None
 
     @property
     def emotion_manifest(self) -> EmotionManifest:
@@ -76,11 +77,11 @@ class Assembly:
         return self.detector_bundle.manifest if self.detector_bundle else None
 
     @property
-    def bundles(self) -> tuple[UsedBundle, ...]:
+    def bundles(self) -> tuple[BundleInfo, ...]:
         """Both bundles, the emotion model's first."""
         return (self.emotion_bundle, *([self.detector_bundle] if self.detector_bundle else []))
 
-    def adopt(self, news: News) -> None:
+    def apply_update(self, news: DelegateUpdate) -> None:
         """Takes over what became of the delegate; the thread that steps the pipeline calls it."""
         self.delegate_reason = news.reason
         if news.model is not None:
@@ -89,7 +90,7 @@ class Assembly:
 
 
 @dataclass(frozen=True, slots=True)
-class UsedBundle:
+class BundleInfo:
     """What is worth knowing of a bundle whose golden pictures are gone from memory.
 
     Attributes:
@@ -105,21 +106,21 @@ class UsedBundle:
     reason: str | None
 
     @classmethod
-    def of(cls, chosen: ChosenBundle[AnyManifest]) -> UsedBundle:
+    def of(cls, chosen: ChosenBundle[AnyManifest]) -> BundleInfo:
         """Of a chosen one."""
         return cls(chosen.bundle.path, chosen.bundle.manifest, chosen.source, chosen.reason)
 
 
-def assemble(
+def build_pipeline(
     config: Config,
     *,
     frame_wh: tuple[int, int] | None,
     file: str = "configuration",
     seed: int | None = None,
     metrics: Metrics | None = None,
-    attempts: Attempts | None = None,
+    crash_guard: CrashGuard | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Assembly:
+) -> BuiltPipeline:
     """Loads the models, replays their golden samples and connects the stages.
 
     Args:
@@ -128,8 +129,8 @@ def assemble(
         file: where the configuration comes from, named in errors.
         seed: makes track ids reproducible; None draws them anew.
         metrics: where durations go.
-        attempts: of the service that runs here: a bundle that cannot be used gives way to the one before it, a delegate
-            with which the service crashed rests. None: the bundles that are asked for, or an error.
+        crash_guard: of the running service: a bundle that cannot be used is replaced by the one before it, a delegate
+            with which the service crashed is disabled for a while. None: the bundles as configured, or an error.
         cancelled: asked while a delegate is tried; the CPU is used when it says so.
 
     Raises:
@@ -140,9 +141,13 @@ def assemble(
     delegate = parse_delegate(config.emotion, file=file)
     rules = rules_of(config)
     chosen = choose_bundle(
-        config.emotion.bundle, load_emotion_bundle, fallback=EmotionConfig().bundle, rules=rules, attempts=attempts
+        config.emotion.bundle,
+        load_emotion_bundle,
+        fallback=EmotionConfig().bundle,
+        rules=rules,
+        crash_guard=crash_guard,
     )
-    detector_bundle, network = _choose_detector(config, frame_wh, rules=rules, attempts=attempts)
+    detector_bundle, network = _choose_detector(config, frame_wh, rules=rules, crash_guard=crash_guard)
     tracker_score = min(config.detect.score, config.track.keep_score)
     detector = open_detector(
         config.detect,
@@ -163,35 +168,35 @@ def assemble(
         schedule=make_schedule(config.detect),
         metrics=metrics or Metrics(),
     )
-    assembly = Assembly(
+    built = BuiltPipeline(
         pipeline,
         detector,
-        UsedBundle.of(detector_bundle) if detector_bundle else None,
+        BundleInfo.of(detector_bundle) if detector_bundle else None,
         chosen.model,
-        UsedBundle.of(chosen),
+        BundleInfo.of(chosen),
     )
     if delegate is not None:
-        assembly.delegation = Delegation(
+        built.delegate_supervisor = DelegateSupervisor(
             delegate,
             chosen.bundle.path,
             threads=config.emotion.threads,
-            attempts=attempts or Attempts(None),
+            crash_guard=crash_guard or CrashGuard(None),
             retry_s=config.emotion.retry_s,
             cancelled=cancelled,
         )
-        assembly.adopt(assembly.delegation.try_now())
-    return assembly
+        built.apply_update(built.delegate_supervisor.try_now())
+    return built
 
 
 def _choose_detector(
-    config: Config, frame_wh: tuple[int, int] | None, *, rules: BundleRules, attempts: Attempts | None
+    config: Config, frame_wh: tuple[int, int] | None, *, rules: BundleRules, crash_guard: CrashGuard | None
 ) -> tuple[ChosenBundle[DetectManifest] | None, Interpreter | None]:
     """The bundle and network of a detector that takes one."""
     if config.detect.detector not in BUNDLED:
         return None, None
     auto = _shipped_detector(frame_wh)
     name = auto if config.detect.bundle == "auto" else config.detect.bundle
-    chosen = choose_bundle(name, load_detect_bundle, fallback=auto, rules=rules, attempts=attempts)
+    chosen = choose_bundle(name, load_detect_bundle, fallback=auto, rules=rules, crash_guard=crash_guard)
     return chosen, chosen.model.interpreter
 
 

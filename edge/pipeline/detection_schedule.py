@@ -83,7 +83,7 @@ class AdaptiveSchedule:
         is_due = (
             self._reference is None
             or self._tracks.unsettled
-            or frame.cut
+            or frame.discontinuity
             or now_ns - self._detected_ns + interval_ns > self._max_rest_ns
             or self._is_changed(cv2.absdiff(thumbnail, self._reference), frame.size_wh)
         )

@@ -66,7 +66,7 @@ class Pipeline:
         """
         clock = self._stopwatch
         start = clock()
-        ended = self.end_all(LEFT, frame.timestamp_ns) if frame.cut else ()
+        ended = self.end_all(LEFT, frame.timestamp_ns) if frame.discontinuity else ()
         self._last_ns = frame.timestamp_ns
         detects = self._schedule.is_due(frame)
         faces = self._detector.detect(frame) if detects else None
@@ -75,15 +75,15 @@ class Pipeline:
         self._schedule.observe(tracks)
         tracked = clock()
         readable = [i for i, track in enumerate(tracks.active) if track.observed or not detects]
-        crops, qualities = self._cut(frame, tracks.active, readable)
-        cut = clock()
+        crops, qualities = self._crop_faces(frame, tracks.active, readable)
+        cropped = clock()
         scores: list[Floats | None] = [None] * len(tracks.active)
         for i, row in zip(readable, self._classifier.classify(crops), strict=True):
             scores[i] = row
         classified = clock()
         states = self._smoother.update(tracks, scores, qualities, frame.timestamp_ns)
         events = self._events.update(states, tracks.ended, frame.timestamp_ns, frame_wh=frame.size_wh)
-        self._measure(start, detected, tracked, cut, classified, clock(), detects=detects)
+        self._measure(start, detected, tracked, cropped, classified, clock(), detects=detects)
         if faces is not None and faces.bound_hit:
             self.metrics.counts["max_faces_hit"] += 1
         return Step(frame, states, (*ended, *events), detects)
@@ -113,7 +113,7 @@ class Pipeline:
         self._detector.close()
         self._classifier.close()
 
-    def _cut(
+    def _crop_faces(
         self, frame: Frame, tracks: Sequence[Track], readable: Sequence[int]
     ) -> tuple[npt.NDArray[np.uint8], list[Quality | None]]:
         """The model's inputs (n, height, width, channels) uint8, and per track how well it can be read."""
@@ -128,15 +128,15 @@ class Pipeline:
         return self._crops[: len(readable)], qualities
 
     def _measure(
-        self, start: int, detected: int, tracked: int, cut: int, classified: int, done: int, *, detects: bool
+        self, start: int, detected: int, tracked: int, cropped: int, classified: int, done: int, *, detects: bool
     ) -> None:
         record, counts = self.metrics.record, self.metrics.counts
         if detects:
             record("detect", detected - start)
             counts["detected"] += 1
         record("track", tracked - detected)
-        record("crop", cut - tracked)
-        record("classify", classified - cut)
+        record("crop", cropped - tracked)
+        record("classify", classified - cropped)
         record("events", done - classified)
         record("step", done - start)
         counts["frames"] += 1

@@ -8,7 +8,7 @@ from edge.config.schema import Config, shown
 from edge.detect import DETECTORS
 from edge.errors import ConfigError
 from edge.infer.delegates import parse_delegate
-from edge.pipeline.build import assemble
+from edge.pipeline.build import build_pipeline
 from edge.publish import check_sinks
 from edge.track import TRACKERS
 
@@ -24,7 +24,7 @@ def check_config(config: Config, *, file: str) -> None:
         MienError: what would stop the daemon at its start.
     """
     check_choices(config, file=file)
-    assemble(config, frame_wh=(config.camera.width, config.camera.height), file=file).pipeline.close()
+    build_pipeline(config, frame_wh=(config.camera.width, config.camera.height), file=file).pipeline.close()
 
 
 def check_choices(config: Config, *, file: str) -> None:

@@ -22,7 +22,7 @@ WAITING_MAX: Final = 32
 """More than so many that were not looked at yet are dropped, the newest first."""
 
 BUDGET_S: Final = 0.5
-"""After so long `RequestDesk.serve` leaves the rest for its next call: the caller has other things to watch."""
+"""After so long `CommandQueue.run_pending` leaves the rest for its next call: the caller has other things to watch."""
 
 Verb = Callable[[], Mapping[str, Any]]
 """Carries out one kind of request; returns what there is to say, raises `MienError` where it could not."""
@@ -34,8 +34,8 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     transaction: Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
 
 
-class RequestDesk:
-    """Takes requests from any thread and answers them on the thread that calls `serve`.
+class CommandQueue:
+    """Takes requests from any thread and answers them on the thread that calls `run_pending`.
 
     Args:
         verbs: what can be asked for.
@@ -56,7 +56,7 @@ class RequestDesk:
         self._waiting: deque[tuple[str, bytes]] = deque()
         self.refused = self.dropped = 0
 
-    def file(self, verb: str, data: bytes) -> None:
+    def put(self, verb: str, data: bytes) -> None:
         """Takes a request as it came; never blocks, never raises."""
         answerable = len(verb) <= 32 and verb.isascii() and verb.isalnum()
         if not answerable or len(self._waiting) >= WAITING_MAX:
@@ -68,7 +68,7 @@ class RequestDesk:
         """For the health report."""
         return {"requests_refused": self.refused, "requests_dropped": self.dropped}
 
-    def serve(self) -> list[Message]:
+    def run_pending(self) -> list[Message]:
         """Carries out what waits now, for `BUDGET_S` at most and at least one, and returns the answers."""
         messages: list[Message] = []
         end_s = self._clock_s() + BUDGET_S

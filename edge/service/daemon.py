@@ -30,16 +30,16 @@ from edge.capture.latest_frame import LatestSlot
 from edge.config.reload import LiveConfig
 from edge.config.schema import Config
 from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, ConfigError, MienError
-from edge.infer.delegate_fallback import News
+from edge.infer.delegate_fallback import DelegateUpdate
 from edge.infer.selftest import run_selftest
-from edge.pipeline.build import Assembly, UsedBundle, assemble
+from edge.pipeline.build import BuiltPipeline, BundleInfo, build_pipeline
 from edge.publish import Fanout, Message, Moment, Origin, Outgoing, Vitals, make_message, open_sinks
 from edge.publish.payloads import VERSIONS, BootMark, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
 from edge.publish.time_context import read_moment
 from edge.records import Frame
 from edge.service.check import check_choices
-from edge.service.command_queue import RequestDesk, Verb
-from edge.system.crash_guard import Attempts
+from edge.service.command_queue import CommandQueue, Verb
+from edge.system.crash_guard import CrashGuard
 from edge.system.host import cpu_temperature_c, limit_malloc_arenas, resident_bytes
 from edge.system.metrics import Metrics, Speedometer
 from edge.system.sdnotify import notify
@@ -87,14 +87,14 @@ class Daemon:
         self._failure: BaseException | None = None
         self._slot: LatestSlot[Frame] = LatestSlot()
         self._camera_news: deque[tuple[CameraState, str]] = deque()
-        self._desk: RequestDesk | None = None
+        self._commands: CommandQueue | None = None
         self._paused = False
         self._turns = 0
         self._metrics = Metrics()
         self._started_ns = time.monotonic_ns()
         self._inferred = 0
         self._faces = 0
-        self._attempts = Attempts.of_service()
+        self._crash_guard = CrashGuard.of_service()
         self._trials: list[str] = []
         self._models = "no model"
         self._fps_of_health, self._fps_of_status = Speedometer(self._started_ns), Speedometer(self._started_ns)
@@ -143,32 +143,32 @@ class Daemon:
         has_camera = is_camera(config.camera, file=file)
         if not has_camera:
             self._open_source(None).close()  # a file that cannot be read is an error before anything is announced
-        assembly = assemble(
+        built = build_pipeline(
             config,
             frame_wh=(config.camera.width, config.camera.height),
             file=file,
             metrics=self._metrics,
-            attempts=self._attempts,
+            crash_guard=self._crash_guard,
             cancelled=self._is_ending,
         )
-        self._trials = [trial_key(bundle.path) for bundle in assembly.bundles if bundle.source != SHIPPED]
-        self._models = _describe_models(assembly)
+        self._trials = [trial_key(bundle.path) for bundle in built.bundles if bundle.source != SHIPPED]
+        self._models = _describe_models(built)
         is_clean = False
         try:
-            self._serve(assembly, has_camera=has_camera)
+            self._serve(built, has_camera=has_camera)
             is_clean = self._failure is None and not self._inference_hangs
         except ConfigError:
             is_clean = True  # no model's fault
             raise
         finally:
-            self._close_models(assembly, is_clean=is_clean)
+            self._close_models(built, is_clean=is_clean)
         return self._exit_code()
 
-    def _serve(self, assembly: Assembly, *, has_camera: bool) -> None:
+    def _serve(self, built: BuiltPipeline, *, has_camera: bool) -> None:
         """From the first message to the goodbye."""
         config, file = self._config, self._file
         outgoing = Outgoing(
-            config.publish, origin=_origin(assembly, config), max_frame_age_ms=config.camera.max_frame_age_ms
+            config.publish, origin=_origin(built, config), max_frame_age_ms=config.camera.max_frame_age_ms
         )
         grabber = Grabber(
             self._open_source,
@@ -178,24 +178,24 @@ class Daemon:
             on_state=lambda state, detail: self._camera_news.append((state, detail)),
             times=GrabberTimes.of(config.camera),
         )
-        desk = self._desk = RequestDesk(self._verbs(grabber, assembly), boot_id=outgoing.origin.boot_id)
-        sinks = open_sinks(config, file=file, on_request=desk.file)
+        commands = self._commands = CommandQueue(self._verbs(grabber, built), boot_id=outgoing.origin.boot_id)
+        sinks = open_sinks(config, file=file, on_request=commands.put)
         try:
-            info = _info(assembly, config, outgoing.origin, sinks.previous())
+            info = _info(built, config, outgoing.origin, sinks.previous())
             _send(sinks, outgoing.start(info, moment=read_moment()))
-            self._work(assembly, outgoing, sinks, grabber, desk)
+            self._work(built, outgoing, sinks, grabber, commands)
         finally:
             sinks.stop(timeout_s=FLUSH_TIMEOUT_S)
 
-    def _close_models(self, assembly: Assembly, *, is_clean: bool) -> None:
+    def _close_models(self, built: BuiltPipeline, *, is_clean: bool) -> None:
         """Frees them; what is on trial and did not bring the daemon down no longer counts as begun."""
-        has_ended = assembly.delegation is None or assembly.delegation.stop(clean=is_clean)
+        has_ended = built.delegate_supervisor is None or built.delegate_supervisor.stop(clean=is_clean)
         self.driver_hangs = self.driver_hangs or self._inference_hangs or not has_ended
         if is_clean:
             for key in self._trials:
-                self._attempts.end(key)
+                self._crash_guard.end(key)
         if not self.driver_hangs:
-            assembly.pipeline.close()
+            built.pipeline.close()
 
     def _exit_code(self) -> int:
         if self._failure is None:
@@ -210,17 +210,19 @@ class Daemon:
         camera = self._config.camera
         return open_source(camera, clock=time.monotonic_ns, paced=True, identity=identity, file=self._file)
 
-    def _work(self, assembly: Assembly, outgoing: Outgoing, sinks: Fanout, grabber: Grabber, desk: RequestDesk) -> None:
+    def _work(
+        self, built: BuiltPipeline, outgoing: Outgoing, sinks: Fanout, grabber: Grabber, commands: CommandQueue
+    ) -> None:
         """Starts the threads, watches them, ends them: camera first, then what was seen, then the network."""
         inference = threading.Thread(
-            target=self._guarded, args=(lambda: self._infer(assembly, outgoing, sinks, grabber),), name="inference"
+            target=self._guarded, args=(lambda: self._infer(built, outgoing, sinks, grabber),), name="inference"
         )
         inference.start()
         self._start_capture(grabber)
-        if assembly.delegation is not None:
-            assembly.delegation.watch()
+        if built.delegate_supervisor is not None:
+            built.delegate_supervisor.watch()
         try:
-            self._watch(grabber, sinks, inference, desk)
+            self._watch(grabber, sinks, inference, commands)
         finally:
             notify(STOPPING=1, STATUS="stopping")
             self._stopping.set()
@@ -229,7 +231,7 @@ class Daemon:
             self._inference_hangs = inference.is_alive()
             self.driver_hangs = not grabber.wait_ended(JOIN_TIMEOUT_S)
 
-    def _verbs(self, grabber: Grabber, assembly: Assembly) -> dict[str, Verb]:
+    def _verbs(self, grabber: Grabber, built: BuiltPipeline) -> dict[str, Verb]:
         """What can be asked for over the network; carried out by the main thread."""
 
         def pause() -> dict[str, str]:
@@ -249,7 +251,7 @@ class Daemon:
             return {"applied": change.applied, "pending": change.pending}
 
         def selftest() -> Mapping[str, Any]:
-            return run_selftest(assembly.emotion_bundle.path, threads=self._config.emotion.threads)
+            return run_selftest(built.emotion_bundle.path, threads=self._config.emotion.threads)
 
         return {"ping": dict, "pause": pause, "resume": resume, "reload": reload, "selftest": selftest}
 
@@ -264,7 +266,7 @@ class Daemon:
         except Exception as error:  # noqa: BLE001
             self.fail(error)
 
-    def _watch(self, grabber: Grabber, sinks: Fanout, inference: threading.Thread, desk: RequestDesk) -> None:
+    def _watch(self, grabber: Grabber, sinks: Fanout, inference: threading.Thread, commands: CommandQueue) -> None:
         """The main thread's loop: camera, requests, watchdog, readiness, status."""
         seen: tuple[int, int, int] = (0, 0, 0)
         ready, ticks = False, 0
@@ -272,7 +274,7 @@ class Daemon:
             if grabber.check(time.monotonic_ns()):
                 self._start_capture(grabber)
             is_waiting = grabber.state is CameraState.LOST
-            _send(sinks, desk.serve())
+            _send(sinks, commands.run_pending())
             progress = (
                 self._inferred,
                 grabber.progress_ns if is_waiting else 0,
@@ -285,7 +287,7 @@ class Daemon:
                 ready = True
                 notify(READY=1, STATUS=self._status(grabber, sinks))
                 while self._trials:
-                    self._attempts.confirm(self._trials.pop())
+                    self._crash_guard.confirm(self._trials.pop())
                 since_start = (time.monotonic_ns() - self._started_ns) / 1e9
                 log.info("ready after %.2f s, camera %s", since_start, grabber.state.value)
             if ready and self._live.is_asked:
@@ -296,20 +298,20 @@ class Daemon:
             if ready and ticks % STATUS_TICKS == 0:
                 notify(STATUS=self._status(grabber, sinks))
 
-    def _infer(self, assembly: Assembly, outgoing: Outgoing, sinks: Fanout, grabber: Grabber) -> None:
+    def _infer(self, built: BuiltPipeline, outgoing: Outgoing, sinks: Fanout, grabber: Grabber) -> None:
         """The inference thread: frames in, messages out, until the slot is closed and empty."""
         max_age_ms = self._config.camera.max_frame_age_ms
         while self._max_frames is None or self._inferred < self._max_frames:
             frame = self._slot.get(TICK_S)
             self._turns += 1
-            self._tell_camera(assembly, outgoing, sinks)
+            self._tell_camera(built, outgoing, sinks)
             if changed := self._live.take():
                 outgoing.configure(changed.publish)
-                assembly.pipeline.configure(smooth=changed.smooth, quality=changed.quality)
-            if assembly.delegation is not None and (news := assembly.delegation.take()):
-                self._adopt(news, assembly, outgoing, sinks)
+                built.pipeline.configure(smooth=changed.smooth, quality=changed.quality)
+            if built.delegate_supervisor is not None and (news := built.delegate_supervisor.take()):
+                self._adopt(news, built, outgoing, sinks)
             moment = read_moment()
-            _send(sinks, outgoing.problems(_problems(assembly, outgoing, sinks), moment=moment))
+            _send(sinks, outgoing.problems(_problems(built, outgoing, sinks), moment=moment))
             if self._inferred and outgoing.is_health_due(moment=moment):
                 _send(sinks, outgoing.health(self._vitals(moment, grabber, sinks), moment=moment))
             if frame is None:
@@ -319,32 +321,32 @@ class Daemon:
             elif moment.age_ms(frame.timestamp_ns) > max_age_ms:
                 self._metrics.counts["too_old"] += 1
             else:
-                self._infer_frame(frame, assembly, outgoing, sinks)
-        events = assembly.pipeline.end_all("stopped", time.monotonic_ns())
+                self._infer_frame(frame, built, outgoing, sinks)
+        events = built.pipeline.end_all("stopped", time.monotonic_ns())
         _send(sinks, outgoing.stop(moment=read_moment(), events=events))
         self._stopping.set()
 
-    def _infer_frame(self, frame: Frame, assembly: Assembly, outgoing: Outgoing, sinks: Fanout) -> None:
-        step = assembly.pipeline.step(frame)
+    def _infer_frame(self, frame: Frame, built: BuiltPipeline, outgoing: Outgoing, sinks: Fanout) -> None:
+        step = built.pipeline.step(frame)
         moment = read_moment()
         _send(sinks, outgoing.step(step, moment=moment))
         self._metrics.record("frame_age", moment.now_ns - frame.timestamp_ns)
         self._faces = len(step.faces)
         self._inferred += 1
 
-    def _adopt(self, news: News, assembly: Assembly, outgoing: Outgoing, sinks: Fanout) -> None:
+    def _adopt(self, news: DelegateUpdate, built: BuiltPipeline, outgoing: Outgoing, sinks: Fanout) -> None:
         """Goes over to the delegate that works now, or tells another reason why it does not."""
-        assembly.adopt(news)
-        self._models = _describe_models(assembly)
-        outgoing.origin = replace(outgoing.origin, delegate=assembly.emotion.interpreter.delegate)
-        _send(sinks, [make_message("info", _info(assembly, self._config, outgoing.origin, sinks.previous()))])
+        built.apply_update(news)
+        self._models = _describe_models(built)
+        outgoing.origin = replace(outgoing.origin, delegate=built.emotion.interpreter.delegate)
+        _send(sinks, [make_message("info", _info(built, self._config, outgoing.origin, sinks.previous()))])
 
-    def _tell_camera(self, assembly: Assembly, outgoing: Outgoing, sinks: Fanout) -> None:
+    def _tell_camera(self, built: BuiltPipeline, outgoing: Outgoing, sinks: Fanout) -> None:
         """Tells what the capture thread found out about the camera; a lost or paused one ends every track."""
         while self._camera_news:
             state, detail = self._camera_news.popleft()
             reason = "camera_lost" if state is CameraState.LOST else "paused" if detail == "paused" else None
-            events = assembly.pipeline.end_all(reason, time.monotonic_ns()) if reason else ()
+            events = built.pipeline.end_all(reason, time.monotonic_ns()) if reason else ()
             _send(sinks, outgoing.camera(state.value, moment=read_moment(), events=events))
 
     def _vitals(self, moment: Moment, grabber: Grabber, sinks: Fanout) -> Vitals:
@@ -358,7 +360,7 @@ class Daemon:
             reconnects=grabber.reconnects,
             counts=dict(self._metrics.counts)
             | {"corrupt": grabber.corrupt, "hung": grabber.hung}
-            | (self._desk.counts() if self._desk else {}),
+            | (self._commands.counts() if self._commands else {}),
             sinks=sinks.report(),
             temperature_c=cpu_temperature_c(),
             rss_bytes=resident_bytes(),
@@ -408,32 +410,32 @@ def _send(sinks: Fanout, messages: list[Message]) -> None:
         sinks.send(message)
 
 
-def _problems(assembly: Assembly, outgoing: Outgoing, sinks: Fanout) -> list[str]:
+def _problems(built: BuiltPipeline, outgoing: Outgoing, sinks: Fanout) -> list[str]:
     """What somebody should look at, for ``…/problem``."""
     camera = outgoing.camera_state
     problems = [f"camera: {camera}"] if camera in ("stale", "lost") else []
-    problems += [f"model: {bundle.reason}" for bundle in assembly.bundles if bundle.reason]
-    if assembly.delegate_reason:
-        problems.append(f"delegate: {assembly.delegate_reason}")
+    problems += [f"model: {bundle.reason}" for bundle in built.bundles if bundle.reason]
+    if built.delegate_reason:
+        problems.append(f"delegate: {built.delegate_reason}")
     return problems + sinks.problems()
 
 
-def _origin(assembly: Assembly, config: Config) -> Origin:
-    manifest = assembly.emotion_manifest
+def _origin(built: BuiltPipeline, config: Config) -> Origin:
+    manifest = built.emotion_manifest
     return Origin(
         boot_id=secrets.token_hex(4),
         camera=config.camera.name,
         labels=manifest.labels,
         model=manifest.full_name,
-        delegate=assembly.emotion.interpreter.delegate,
+        delegate=built.emotion.interpreter.delegate,
     )
 
 
-def _info(assembly: Assembly, config: Config, origin: Origin, previous: tuple[str, int] | None) -> InfoPayload:
+def _info(built: BuiltPipeline, config: Config, origin: Origin, previous: tuple[str, int] | None) -> InfoPayload:
     """What runs here, for ``…/info``."""
-    moment, emotion, camera = read_moment(), assembly.emotion, config.camera
+    moment, emotion, camera = read_moment(), built.emotion, config.camera
     parity = ParityPart(
-        samples=assembly.emotion_manifest.golden.count,
+        samples=built.emotion_manifest.golden.count,
         worst_steps=emotion.parity.worst_steps,
         max_steps=emotion.parity.max_steps,
         class_flips=emotion.parity.class_flips,
@@ -441,7 +443,7 @@ def _info(assembly: Assembly, config: Config, origin: Origin, previous: tuple[st
     delegate = DelegatePart(
         name=emotion.interpreter.delegate,
         requested=config.emotion.delegate,
-        reason=assembly.delegate_reason,
+        reason=built.delegate_reason,
         delegated_nodes=emotion.interpreter.delegated_nodes,
         total_nodes=emotion.interpreter.total_nodes,
     )
@@ -457,15 +459,15 @@ def _info(assembly: Assembly, config: Config, origin: Origin, previous: tuple[st
         version=__version__,
         schemas=dict(VERSIONS),
         camera=camera_part,
-        model=_model_part(assembly.emotion_bundle),
+        model=_model_part(built.emotion_bundle),
         labels=list(origin.labels),
-        detector=_model_part(assembly.detector_bundle) if assembly.detector_bundle else own_file,
+        detector=_model_part(built.detector_bundle) if built.detector_bundle else own_file,
         delegate=delegate,
         parity=parity,
     )
 
 
-def _model_part(bundle: UsedBundle) -> ModelPart:
+def _model_part(bundle: BundleInfo) -> ModelPart:
     manifest = bundle.manifest
     return ModelPart(
         name=manifest.name,
@@ -476,9 +478,9 @@ def _model_part(bundle: UsedBundle) -> ModelPart:
     )
 
 
-def _describe_models(assembly: Assembly) -> str:
+def _describe_models(built: BuiltPipeline) -> str:
     """What runs where, for ``systemctl status``; a stand-in is named."""
-    delegate = assembly.emotion.interpreter.delegate
-    stand_ins = [f"{bundle.manifest.full_name} as a stand-in" for bundle in assembly.bundles if bundle.reason]
-    failed = f" ({assembly.delegate_reason})" if assembly.delegate_reason else ""
+    delegate = built.emotion.interpreter.delegate
+    stand_ins = [f"{bundle.manifest.full_name} as a stand-in" for bundle in built.bundles if bundle.reason]
+    failed = f" ({built.delegate_reason})" if built.delegate_reason else ""
     return ", ".join([*stand_ins, delegate + failed])

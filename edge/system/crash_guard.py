@@ -1,6 +1,6 @@
 """What was begun and never ended: remembered on the disk, so that what crashes a process is not tried for ever.
 
-Before something that may take the process down, `Attempts.begin` is written and synced; `end` or `confirm` take it
+Before something that may take the process down, `CrashGuard.begin` is written and synced; `end` or `confirm` take it
 back. An attempt that is still open when the next process looks was the end of its process (or the power went): it
 counts as a failure.
 """
@@ -25,7 +25,7 @@ ENTRIES_MAX: Final = 32
 """More than so many are forgotten, the oldest first."""
 
 
-class Attempt(msgspec.Struct, forbid_unknown_fields=True):
+class CrashRecord(msgspec.Struct, forbid_unknown_fields=True):
     """One thing that may take the process down.
 
     Attributes:
@@ -43,10 +43,10 @@ class Attempt(msgspec.Struct, forbid_unknown_fields=True):
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     schema: Literal["mien.attempts/1"]
-    entries: dict[str, Attempt]
+    entries: dict[str, CrashRecord]
 
 
-class Attempts:
+class CrashGuard:
     """The attempts of one service. May be called from any thread.
 
     Attributes:
@@ -73,7 +73,7 @@ class Attempts:
             self._write()
 
     @classmethod
-    def of_service(cls) -> Attempts:
+    def of_service(cls) -> CrashGuard:
         """Those of the service that runs here: in ``$STATE_DIRECTORY``, which systemd sets; else in memory."""
         return cls(state_directory())
 
@@ -82,15 +82,15 @@ class Attempts:
         """Whether there is a folder to keep them in."""
         return self._path is not None
 
-    def find(self, key: str) -> Attempt:
+    def find(self, key: str) -> CrashRecord:
         """What is known of a thing; a copy."""
         with self._lock:
-            return msgspec.structs.replace(self._entries.get(key, Attempt()))
+            return msgspec.structs.replace(self._entries.get(key, CrashRecord()))
 
     def begin(self, key: str) -> None:
         """Says that a thing is going to be tried; on the disk when this returns, if it can be."""
         with self._lock:
-            entry = self._entries.setdefault(key, Attempt())
+            entry = self._entries.setdefault(key, CrashRecord())
             entry.open, entry.at = True, self._clock()
             self._write()
 
@@ -111,13 +111,13 @@ class Attempts:
 
     def _close(self, key: str, *, failures: int | None = None, confirmed: bool = False) -> None:
         with self._lock:
-            entry = self._entries.setdefault(key, Attempt())
+            entry = self._entries.setdefault(key, CrashRecord())
             entry.open = False
             entry.failures = entry.failures if failures is None else failures
             entry.confirmed = entry.confirmed or confirmed
             self._write()
 
-    def _read(self) -> dict[str, Attempt]:
+    def _read(self) -> dict[str, CrashRecord]:
         try:
             raw = self._path.read_bytes() if self._path else b""
             return msgspec.json.decode(raw, type=_File).entries if raw else {}

@@ -21,7 +21,8 @@ import numpy as np
 
 from convert.datasets import read_dataset
 from convert.evaluation.classification import paired_difference
-from edge.contract.bundle import find_bundle, load_emotion_bundle
+from edge.bundles.locate import find_bundle
+from edge.contract.bundle import load_emotion_bundle
 from edge.infer import load_model
 from edge.infer.classifier import EmotionClassifier
 

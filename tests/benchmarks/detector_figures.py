@@ -22,7 +22,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.contract.bundle import Bundle, find_bundle, load_detect_bundle
+from edge.bundles.locate import find_bundle
+from edge.contract.bundle import Bundle, load_detect_bundle
 from edge.contract.manifest import DetectManifest
 from edge.detect.base import FaceDetector
 from edge.detect.opencv_yunet import OpenCvYuNetDetector

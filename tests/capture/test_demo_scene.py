@@ -157,7 +157,7 @@ def test_the_scene_is_a_source_like_any_other() -> None:
 def test_a_looped_scene_marks_the_cut() -> None:
     config = CameraConfig(source="demo", width=320, height=240, options={"frames": 2})
     source = open_source(config, clock=lambda: 0, paced=False, loop=True)
-    cuts = [frame.cut for frame in (source.read() for _ in range(5)) if frame]
+    cuts = [frame.discontinuity for frame in (source.read() for _ in range(5)) if frame]
     assert cuts == [False, False, True, False, True]
 
 

@@ -67,7 +67,7 @@ def test_a_video_is_read_frame_by_frame_with_media_time(tmp_path: Path) -> None:
     assert [frame.timestamp_ns for frame in frames] == pytest.approx([n * 100_000_000 for n in range(10)], abs=1000)
     assert [round(float(frame.image.mean()) / 20) for frame in frames] == list(range(10))
     assert {frame.size_wh for frame in frames} == {(96, 64)}
-    assert not any(frame.cut for frame in frames)
+    assert not any(frame.discontinuity for frame in frames)
 
 
 def test_a_video_read_twice_gives_the_same_frames(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_video_that_is_read_as_fast_as_possible_never_drops_and_is_not_live(tm
 def test_a_looped_video_marks_the_cut_and_its_time_goes_on(tmp_path: Path, how: dict[str, Any]) -> None:
     frames = read_all(open_(write_video(tmp_path / "a.avi", frames=4), **how), limit=10)
 
-    assert [frame.number for frame in frames if frame.cut] == [4, 8]
+    assert [frame.number for frame in frames if frame.discontinuity] == [4, 8]
     assert [frame.timestamp_ns for frame in frames] == pytest.approx([n * 100_000_000 for n in range(10)], abs=1000)
 
 
@@ -203,7 +203,7 @@ def test_a_folder_is_read_in_the_order_of_names_each_picture_a_cut(tmp_path: Pat
 
     assert [Path(frame.source).name for frame in frames] == ["a.jpg", "b.png", "c.bmp"]
     assert [frame.timestamp_ns for frame in frames] == [0, 200_000_000, 400_000_000]
-    assert all(frame.cut for frame in frames)
+    assert all(frame.discontinuity for frame in frames)
     assert [round(float(frame.image.mean())) for frame in frames] == [10, 20, 30]
 
 

@@ -152,7 +152,12 @@ def test_a_lost_camera_is_reopened_by_its_identity_and_its_frames_go_on_after_a_
     with bench.running():
         frames = [bench.slot.get(PATIENCE_S) for _ in range(4)]
     assert bench.asked == [None, "/dev/v4l/by-id/x"]
-    assert [(frame.number, frame.cut) for frame in frames if frame] == [(0, False), (1, False), (2, True), (3, False)]
+    assert [(frame.number, frame.discontinuity) for frame in frames if frame] == [
+        (0, False),
+        (1, False),
+        (2, True),
+        (3, False),
+    ]
     assert bench.states[1:4] == [("live", ""), ("lost", "unplugged"), ("live", "")]
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.contract.bundle import find_bundle, load_bundle, load_detect_bundle, load_emotion_bundle
+from edge.bundles.locate import find_bundle
+from edge.contract.bundle import load_bundle, load_detect_bundle, load_emotion_bundle
 from edge.contract.golden import Golden, compare_golden, decode_golden, encode_golden
 from edge.contract.manifest import decode_manifest
 from edge.errors import EXIT_CONFIG, BundleError

@@ -13,9 +13,10 @@ import pytest
 from bundles import NAME, SHIPPED, change_golden, edit_manifest, flip_byte, make_bundle
 from rich.console import Console
 
+from edge.bundles.locate import MODELS_DIR, candidate_bundles, find_bundle, installed_bundles
 from edge.bundles.store import KEPT
 from edge.commands.bundle import install_bundle
-from edge.contract.bundle import MODELS_DIR, candidate_bundles, find_bundle, installed_bundles, load_emotion_bundle
+from edge.contract.bundle import load_emotion_bundle
 from edge.errors import BundleError
 
 QUIET = Console(quiet=True)

@@ -23,7 +23,8 @@ from convert.evaluation.detection import (
     resampled_drops,
 )
 from convert.yunet.compare import SizeVerdict, decide_detectors, judge_drop
-from edge.contract.bundle import find_bundle, load_detect_bundle
+from edge.bundles.locate import find_bundle
+from edge.contract.bundle import load_detect_bundle
 from edge.errors import DataError
 from edge.records import NO_FACES, Faces
 

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from convert.bundle_writer import check_free, describe_golden, describe_model, write_bundle
-from edge.contract.bundle import MODELS_DIR, load_bundle
+from edge.bundles.locate import MODELS_DIR
+from edge.contract.bundle import load_bundle
 from edge.errors import BundleError, ConversionError, UsageError
 
 SHIPPED = MODELS_DIR / "emotion-ferplus"

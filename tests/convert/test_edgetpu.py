@@ -13,7 +13,8 @@ from workshop import Outcome, Workshop
 
 from convert.tflite.edgetpu import COMPILER, compile_for_edgetpu, map_to_edgetpu
 from convert.tflite.graph import Graph
-from edge.contract.bundle import find_bundle, load_bundle, load_emotion_bundle
+from edge.bundles.locate import find_bundle
+from edge.contract.bundle import load_bundle, load_emotion_bundle
 from edge.errors import ConversionError
 
 Run = Callable[..., Outcome]

@@ -180,15 +180,15 @@ def test_a_model_that_breaks_fails_is_not_written_and_comes_back_by_repair(
 def test_the_runtime_refuses_a_bundle_that_failed(small_bundle: Path) -> None:
     import msgspec
 
-    from edge.bundles.select import BundleRules, demand_usable
+    from edge.bundles.select import BundleRules, load_verified_model
 
     bundle = load_emotion_bundle(small_bundle)
     failed = type(bundle)(
         bundle.path, msgspec.structs.replace(bundle.manifest, status="failed"), bundle.model, None, bundle.golden
     )
     with pytest.raises(BundleError, match="allow_failed"):
-        demand_usable(failed, BundleRules())
-    demand_usable(failed, BundleRules(allow_failed=True))
+        load_verified_model(failed, BundleRules())
+    load_verified_model(failed, BundleRules(allow_failed=True))
 
 
 @pytest.mark.parametrize(

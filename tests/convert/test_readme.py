@@ -37,7 +37,8 @@ def test_every_scheme_is_documented_with_its_default_first() -> None:
 
 
 def test_the_table_of_detectors_has_the_figures_of_their_manifests() -> None:
-    from edge.contract.bundle import find_bundle, load_detect_bundle
+    from edge.bundles.locate import find_bundle
+    from edge.contract.bundle import load_detect_bundle
 
     rows = re.findall(r"^\| `(yunet-\S+)` \| \.(\d+) → \.(\d+) \| \S+ \([^)]+\) \| (\w+) \|$", README, re.MULTILINE)
     assert len(rows) == 6

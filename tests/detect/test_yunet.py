@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.contract.bundle import MODELS_DIR, Bundle, load_detect_bundle
+from edge.bundles.locate import MODELS_DIR
+from edge.contract.bundle import Bundle, load_detect_bundle
 from edge.contract.manifest import DetectManifest
 from edge.detect.yunet import CellDecoder, Detections, YuNetDetector, canvas_size_wh, suppress
 from edge.infer import load_model

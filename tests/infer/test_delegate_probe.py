@@ -10,8 +10,9 @@ import pytest
 from brokers import wait_until
 from delegates import build_delegate
 
+from edge.bundles.locate import find_bundle
 from edge.config.schema import EmotionConfig
-from edge.contract.bundle import find_bundle, load_emotion_bundle
+from edge.contract.bundle import load_emotion_bundle
 from edge.errors import ConfigError
 from edge.infer import load_model, load_on_delegate
 from edge.infer.delegates import DelegateSpec, parse_delegate, probe_delegate

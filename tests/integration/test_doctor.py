@@ -17,13 +17,13 @@ from brokers import Mosquitto, Subscriber, free_port, wait_until
 from daemons import decoded, toml_for
 from tools import require_tool
 
+from edge.bundles.locate import MODELS_DIR
 from edge.commands.doctor.examine import CHECKS
 from edge.commands.doctor.findings import Finding, Subject, run_child
 from edge.commands.doctor.machine import check_outbox
 from edge.commands.doctor.parts import _usb_corals
 from edge.commands.schema import make_schema
 from edge.config.schema import load_config, make_config
-from edge.contract.bundle import MODELS_DIR
 from edge.errors import EXIT_CLEAN, EXIT_RUNTIME
 
 Start = Callable[..., subprocess.Popen[str]]

@@ -17,7 +17,7 @@ from clips import free_faces
 from daemons import decoded, ended, toml_for
 
 from edge.config.schema import make_config
-from edge.pipeline.build import assemble
+from edge.pipeline.build import build_pipeline
 from edge.pipeline.step import Pipeline
 from edge.records import Frame
 
@@ -46,7 +46,7 @@ def make_pipeline() -> Iterator[Callable[[int], Pipeline]]:
 
     def make(max_faces: int) -> Pipeline:
         config = make_config({"detect": {"max_faces": max_faces}, "track": {"confirm_ms": 0}})
-        pipelines.append(assemble(config, frame_wh=SIZE_WH, seed=1).pipeline)
+        pipelines.append(build_pipeline(config, frame_wh=SIZE_WH, seed=1).pipeline)
         return pipelines[-1]
 
     yield make

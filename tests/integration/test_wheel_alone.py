@@ -43,7 +43,7 @@ def test_every_module_of_edge_imports_and_none_brings_training_packages(fresh_py
 
 @pytest.mark.timeout(600)
 def test_the_command_reads_faces_from_a_picture_there(fresh_python: Path, tmp_path: Path) -> None:
-    pictures = ROOT / "edge" / "demo" / "pictures"
+    pictures = ROOT / "edge" / "capture" / "portraits"
     command = [fresh_python.parent / "mien", "replay", pictures, "--out", tmp_path / "o.jsonl"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from edge.bundles.locate import shipped_bundles
 from edge.capture.demo_scene import Scene
 from edge.config.schema import make_config
-from edge.contract.bundle import shipped_bundles
-from edge.pipeline.build import assemble
+from edge.pipeline.build import build_pipeline
 from edge.records import Frame
 
 SIZE_WH = (640, 480)
@@ -27,7 +27,7 @@ def iou(one: Sequence[float], other: Sequence[float]) -> float:
 )
 def test_the_real_pipeline_finds_the_people_of_the_scene_and_never_mixes_them_up() -> None:
     scene = Scene(size_wh=SIZE_WH, fps=FPS)
-    pipeline = assemble(make_config(), frame_wh=SIZE_WH, seed=1).pipeline
+    pipeline = build_pipeline(make_config(), frame_wh=SIZE_WH, seed=1).pipeline
     shown, found, visits, emotions = 0, 0, defaultdict(set), defaultdict(set)
     for number in range(FRAMES):
         step = pipeline.step(Frame(scene.draw(number), number * 1_000_000_000 // FPS, number, "demo"))

@@ -18,8 +18,8 @@ def room(seed: int = 0, noise: float = 3.0) -> Image:
     return np.clip(picture + np.random.default_rng(seed).normal(0, noise, picture.shape), 0, 255).astype(np.uint8)
 
 
-def at(ms: float, image: Image | None = None, *, cut: bool = False) -> Frame:
-    return Frame(room(round(ms)) if image is None else image, round(ms * MS), 0, "room", cut)
+def at(ms: float, image: Image | None = None, *, discontinuity: bool = False) -> Frame:
+    return Frame(room(round(ms)) if image is None else image, round(ms * MS), 0, "room", discontinuity)
 
 
 def ran(schedule: DetectSchedule, times_ms: list[float], tracks: Tracks = STEADY) -> list[float]:
@@ -84,7 +84,7 @@ def test_a_face_at_the_edge_or_outside_hides_nothing_else() -> None:
 def test_a_cut_and_a_reset_wake_it() -> None:
     schedule = AdaptiveSchedule(1000)
     ran(schedule, [0, 66])
-    assert schedule.is_due(at(133, cut=True))
+    assert schedule.is_due(at(133, discontinuity=True))
     schedule.observe(STEADY)
     schedule.reset()
     assert schedule.is_due(at(200))

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge.service.command_queue import BUDGET_S, PAYLOAD_MAX_BYTES, WAITING_MAX, RequestDesk
+from edge.service.command_queue import BUDGET_S, PAYLOAD_MAX_BYTES, WAITING_MAX, CommandQueue
 
 
-def answers(desk: RequestDesk) -> list[dict[str, Any]]:
-    return [json.loads(message.data) for message in desk.serve()]
+def answers(queue: CommandQueue) -> list[dict[str, Any]]:
+    return [json.loads(message.data) for message in queue.run_pending()]
 
 
 @pytest.fixture
-def desk() -> RequestDesk:
-    return RequestDesk({"ping": dict}, boot_id="b00t")
+def queue() -> CommandQueue:
+    return CommandQueue({"ping": dict}, boot_id="b00t")
 
 
 @given(verb=st.sampled_from(["ping", "explode"]) | st.text(max_size=40), data=st.binary(max_size=PAYLOAD_MAX_BYTES + 9))
@@ -30,10 +30,10 @@ def desk() -> RequestDesk:
 @example(verb="ping", data=b"\xef\xbb\xbf{}")
 @example(verb="²", data=b"")
 def test_whatever_comes_is_dropped_or_answered_once(verb: str, data: bytes) -> None:
-    desk = RequestDesk({"ping": dict}, boot_id="b00t")
-    desk.file(verb, data)
-    told = answers(desk)
-    assert len(told) + desk.dropped == 1
+    queue = CommandQueue({"ping": dict}, boot_id="b00t")
+    queue.put(verb, data)
+    told = answers(queue)
+    assert len(told) + queue.dropped == 1
     for answer in told:
         assert answer["verb"] == verb
         assert (answer["status"] == "ok") == (answer["reason"] is None)
@@ -42,38 +42,38 @@ def test_whatever_comes_is_dropped_or_answered_once(verb: str, data: bytes) -> N
 
 
 @pytest.mark.parametrize("transaction", ["a", "x" * 64, 7, -(2**63), 2**63 - 1, None])
-def test_a_transaction_is_echoed(transaction: Any, desk: RequestDesk) -> None:
-    desk.file("ping", json.dumps({"transaction": transaction}).encode())
-    assert [(answer["status"], answer["transaction"]) for answer in answers(desk)] == [("ok", transaction)]
+def test_a_transaction_is_echoed(transaction: Any, queue: CommandQueue) -> None:
+    queue.put("ping", json.dumps({"transaction": transaction}).encode())
+    assert [(answer["status"], answer["transaction"]) for answer in answers(queue)] == [("ok", transaction)]
 
 
 @pytest.mark.parametrize("transaction", ["x" * 65, 2**63, 10**300, 1.5, True, {}, [1]])
-def test_a_transaction_out_of_bounds_is_an_error_with_a_reason(transaction: Any, desk: RequestDesk) -> None:
-    desk.file("ping", json.dumps({"transaction": transaction}).encode())
-    (answer,) = answers(desk)
+def test_a_transaction_out_of_bounds_is_an_error_with_a_reason(transaction: Any, queue: CommandQueue) -> None:
+    queue.put("ping", json.dumps({"transaction": transaction}).encode())
+    (answer,) = answers(queue)
     assert answer["status"] == "error"
     assert answer["reason"].startswith("not a request: ")
 
 
-def test_more_than_so_many_that_wait_are_dropped_and_counted(desk: RequestDesk) -> None:
+def test_more_than_so_many_that_wait_are_dropped_and_counted(queue: CommandQueue) -> None:
     for _ in range(WAITING_MAX + 9):
-        desk.file("ping", b"")
-    assert desk.dropped == 9
-    assert len(desk.serve()) == WAITING_MAX
+        queue.put("ping", b"")
+    assert queue.dropped == 9
+    assert len(queue.run_pending()) == WAITING_MAX
 
 
 def test_a_flood_of_slow_requests_keeps_nobody_from_other_work() -> None:
     now_s = 0.0
-    desk: RequestDesk
+    queue: CommandQueue
 
     def slow() -> dict[str, Any]:
         nonlocal now_s
         now_s += 0.3
-        desk.file("selftest", b"")  # meanwhile the network brings more
+        queue.put("selftest", b"")  # meanwhile the network brings more
         return {}
 
-    desk = RequestDesk({"selftest": slow}, boot_id="b00t", clock_s=lambda: now_s)
+    queue = CommandQueue({"selftest": slow}, boot_id="b00t", clock_s=lambda: now_s)
     for _ in range(10):
-        desk.file("selftest", b"")
-    assert len(desk.serve()) == 2
+        queue.put("selftest", b"")
+    assert len(queue.run_pending()) == 2
     assert now_s <= BUDGET_S + 0.3

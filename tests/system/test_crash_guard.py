@@ -7,62 +7,62 @@ from pathlib import Path
 
 import pytest
 
-from edge.system.crash_guard import ENTRIES_MAX, FILE, Attempts
+from edge.system.crash_guard import ENTRIES_MAX, FILE, CrashGuard
 
 
 def test_an_attempt_whose_process_was_killed_is_a_failure(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from edge.system.crash_guard import Attempts\n"
-        "Attempts(Path(sys.argv[1])).begin('risky'); os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal, sys; from pathlib import Path; from edge.system.crash_guard import CrashGuard\n"
+        "CrashGuard(Path(sys.argv[1])).begin('risky'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     for times in (1, 2, 3):
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
         assert done.returncode == -signal.SIGKILL
-        found = Attempts(tmp_path).find("risky")
+        found = CrashGuard(tmp_path).find("risky")
         assert (found.failures, found.open, found.confirmed) == (times, False, False)
 
 
 def test_what_ended_well_is_no_failure_and_what_was_confirmed_starts_anew(tmp_path: Path) -> None:
-    first = Attempts(tmp_path)
+    first = CrashGuard(tmp_path)
     first.begin("a")
-    second = Attempts(tmp_path)
+    second = CrashGuard(tmp_path)
     assert second.find("a").failures == 1
     second.begin("a")
     second.end("a")
-    third = Attempts(tmp_path)
+    third = CrashGuard(tmp_path)
     assert third.find("a").failures == 1, "an end in order neither adds nor forgives"
     third.begin("a")
     third.confirm("a")
-    assert (Attempts(tmp_path).find("a").failures, Attempts(tmp_path).find("a").confirmed) == (0, True)
+    assert (CrashGuard(tmp_path).find("a").failures, CrashGuard(tmp_path).find("a").confirmed) == (0, True)
 
 
 def test_forgiving_keeps_the_attempt_open(tmp_path: Path) -> None:
     for _ in range(3):
-        Attempts(tmp_path).begin("a")
-    last = Attempts(tmp_path)
+        CrashGuard(tmp_path).begin("a")
+    last = CrashGuard(tmp_path)
     last.begin("a")
     last.forgive("a")
-    assert Attempts(tmp_path).find("a").failures == 1
+    assert CrashGuard(tmp_path).find("a").failures == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"schema": "mien.attempts/2", "entries": {}}', b"[]"])
 def test_a_damaged_file_is_told_and_not_fatal(content: bytes, tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(content)
-    attempts = Attempts(tmp_path)
-    assert attempts.find("a").failures == 0
-    attempts.begin("a")
-    assert Attempts(tmp_path).find("a").failures == 1
+    crash_guard = CrashGuard(tmp_path)
+    assert crash_guard.find("a").failures == 0
+    crash_guard.begin("a")
+    assert CrashGuard(tmp_path).find("a").failures == 1
 
 
 def test_without_a_folder_nothing_is_kept_and_a_folder_that_is_gone_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    memory = Attempts(None)
+    memory = CrashGuard(None)
     memory.begin("a")
     assert memory.find("a").open
     assert not memory.is_kept
     assert not memory.writable
-    gone = Attempts(tmp_path / "gone")
+    gone = CrashGuard(tmp_path / "gone")
     gone.begin("a")
     assert gone.is_kept
     assert not gone.writable
@@ -70,10 +70,10 @@ def test_without_a_folder_nothing_is_kept_and_a_folder_that_is_gone_is_told(
 
 
 def test_the_file_stays_small(tmp_path: Path) -> None:
-    attempts = Attempts(tmp_path)
+    crash_guard = CrashGuard(tmp_path)
     for number in range(3 * ENTRIES_MAX):
-        attempts.begin(f"bundle {number}")
-    assert Attempts(tmp_path).find(f"bundle {3 * ENTRIES_MAX - 1}").failures == 1
-    assert Attempts(tmp_path).find("bundle 0").failures == 0
+        crash_guard.begin(f"bundle {number}")
+    assert CrashGuard(tmp_path).find(f"bundle {3 * ENTRIES_MAX - 1}").failures == 1
+    assert CrashGuard(tmp_path).find("bundle 0").failures == 0
     assert (tmp_path / FILE).stat().st_size < 8192
     assert [path.name for path in tmp_path.iterdir()] == [FILE]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from track_scenes import FRAME_WH, Look, Outcome, Person, follow, height_px, make_tracker, steady, walk
 
+from edge.bundles.locate import find_bundle
 from edge.config.schema import DetectConfig
-from edge.contract.bundle import find_bundle, load_detect_bundle
+from edge.contract.bundle import load_detect_bundle
 from edge.detect import open_detector
 from edge.detect.base import FaceDetector
 from edge.infer import load_model

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.datasets.dataset import Colour
-from edge.contract.bundle import find_bundle, load_emotion_bundle
+from edge.bundles.locate import find_bundle
+from edge.contract.bundle import load_emotion_bundle
 from edge.errors import DataError
 from edge.records import Floats
 from training.backend import start_keras

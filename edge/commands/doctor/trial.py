@@ -15,7 +15,7 @@ from edge.capture import open_source
 from edge.commands.doctor.findings import Subject
 from edge.config.schema import Config, load_config
 from edge.errors import MienError
-from edge.pipeline.build import assemble
+from edge.pipeline.build import build_pipeline
 
 
 def try_models(subject: Subject) -> str:
@@ -28,15 +28,15 @@ def try_models(subject: Subject) -> str:
         MienError: a model that cannot be used.
     """
     config = subject.config
-    assembly = assemble(config, frame_wh=(config.camera.width, config.camera.height))
-    emotion, detector = assembly.emotion, assembly.detector_manifest
+    built = build_pipeline(config, frame_wh=(config.camera.width, config.camera.height))
+    emotion, detector = built.emotion, built.detector_manifest
     nodes = f"{emotion.interpreter.delegated_nodes} of {emotion.interpreter.total_nodes} nodes"
-    found = f"{assembly.emotion_manifest.full_name} on {emotion.interpreter.delegate} ({nodes}), {emotion.parity}"
+    found = f"{built.emotion_manifest.full_name} on {emotion.interpreter.delegate} ({nodes}), {emotion.parity}"
     if detector is not None:
         found += f"; {detector.full_name}"
-    assembly.pipeline.close()
-    reasons = [bundle.reason for bundle in assembly.bundles if bundle.reason]
-    return json.dumps({"found": found, "models": reasons, "delegate": assembly.delegate_reason})
+    built.pipeline.close()
+    reasons = [bundle.reason for bundle in built.bundles if bundle.reason]
+    return json.dumps({"found": found, "models": reasons, "delegate": built.delegate_reason})
 
 
 def try_camera(subject: Subject) -> str:
