@@ -166,7 +166,7 @@ def run_verify(arguments: VerifyArguments) -> int:
         data = make_evaluation_set(read_datasets(arguments.data), manifest=bundle.manifest)
         progress(f"comparing on {len(data.labels):,} pictures of {data.name}")
         limits = Limits(arguments.max_drop, arguments.max_class_drop)
-        run = compare(bundle, model, data, limits=limits)
+        run = compare(bundle, model.predict, data, limits=limits)
         report = _make_report(bundle, model, run, progress=progress)
         if arguments.report is not None:
             write_page(arguments.report, _page(report, run))

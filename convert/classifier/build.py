@@ -172,7 +172,7 @@ def judge_quantized(
     bundle = make_bundle(model, request, quantized, calibration=calibration)
     data = make_evaluation_set(evaluation, manifest=bundle.manifest)
     note(f"comparing on {len(data.labels):,} pictures of {data.name}")
-    run = compare(bundle, model, data, limits=request.limits)
+    run = compare(bundle, model.predict, data, limits=request.limits)
     with QuantizedModel(bundle) as loaded:
         nodes = loaded.delegated_nodes, loaded.total_nodes
     judged = _with_verdict(bundle, run.comparison, data)

@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from convert.classifier.load import Pixels
 from convert.datasets import Dataset
 from convert.datasets.dataset import Colour
 from convert.frameworks import import_tensorflow
 from convert.tflite.graph import Graph
+from convert.tflite.interpreter import Pixels
 from edge.contract.labels import LABELS
 from edge.contract.manifest import Calibration
 from edge.errors import ConversionError, DataError
@@ -56,7 +56,7 @@ def draw_calibration_set(
     Raises:
         DataError: no picture of one of the labels that the data set could have.
     """
-    classes = class_positions(dataset, labels)
+    classes = dataset.class_indices(labels)
     named = [k for k, label in enumerate(labels) if label in LABELS]
     missing = [labels[k] for k in named if not (classes == k).any()]
     if missing:
@@ -69,18 +69,6 @@ def draw_calibration_set(
     pixels = dataset.select(rows).model_inputs(size_px=size_px, colour=colour)
     digest = hashlib.sha256(pixels.tobytes() + classes[rows].tobytes()).hexdigest()
     return CalibrationSet(pixels, classes[rows], Calibration(source=dataset.name, count=len(rows), sha256=digest))
-
-
-def class_positions(dataset: Dataset, labels: Sequence[str]) -> npt.NDArray[np.int64]:
-    """(n,) each picture's position in a model's labels; -1 for a class that the model does not have.
-
-    Args:
-        dataset: labelled faces.
-        labels: the model's, in its order, by our names; others (``contempt``) match no picture.
-    """
-    named = np.array([k for k, label in enumerate(labels) if label in LABELS], np.int64)
-    found = dataset.class_indices([labels[k] for k in named])
-    return np.where(found < 0, -1, named[found])
 
 
 def calibrate(tflite: bytes, pixels: Pixels) -> bytes:

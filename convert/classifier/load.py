@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from convert.frameworks import freeze_to_tflite, import_keras, import_tensorflow
 from convert.tflite.graph import Graph
+from convert.tflite.interpreter import Pixels, open_interpreter, run_pictures
 from convert.tflite.probe import probe_model
 from edge.errors import ConversionError, ModelFileError, UsageError
-from edge.infer.litert import import_runtime, quiet_native_log
+from edge.infer.litert import quiet_native_log
 from edge.records import Floats
 
-Pixels = npt.NDArray[np.uint8]
 Head = Literal["auto", "logits", "softmax"]
 BATCH: Final = 128
 _SUM_TOLERANCE: Final = 1e-3
@@ -217,20 +216,8 @@ def load_tflite(path: Path) -> Source:
     kinds = {graph.dtype(index) for op in graph.weighted_ops() for index in op.inputs if index >= 0}
     if kinds != {"float32"}:
         raise ModelFileError(path, f"weights are {', '.join(sorted(kinds - {'float32'}))}; the float model is needed")
-    interpreter = _open(model)
-    input_index, output_index = (
-        part[0]["index"] for part in (interpreter.get_input_details(), interpreter.get_output_details())
-    )
-
-    def run(pixels: Floats) -> Floats:
-        rows = []
-        for picture in pixels:
-            interpreter.set_tensor(input_index, picture[np.newaxis])
-            interpreter.invoke()
-            rows.append(interpreter.get_tensor(output_index)[0])
-        return np.stack(rows)
-
-    return Source(model, run, "tflite")
+    interpreter = open_interpreter(model)
+    return Source(model, lambda pixels: run_pictures(interpreter, pixels, graph.outputs)[0][:, 0], "tflite")
 
 
 def load_onnx(path: Path) -> Source:
@@ -369,13 +356,6 @@ def _predictor(
         return fresh
 
     return predict
-
-
-def _open(model: bytes) -> Any:
-    with quiet_native_log():
-        interpreter = import_runtime().Interpreter(model_content=model)
-        interpreter.allocate_tensors()
-    return interpreter
 
 
 def _first_line(error: Exception) -> str:

@@ -17,12 +17,12 @@ import numpy as np
 from convert.classifier.load import (
     FloatModel,
     InputArithmetic,
-    Pixels,
     apply_arithmetic,
     load_keras_model,
     replace_graph,
 )
 from convert.frameworks import freeze_to_tflite, import_keras, import_tensorflow
+from convert.tflite.interpreter import Pixels
 from edge.contract.scores import softmax
 from edge.errors import ConversionError, UsageError
 from edge.records import Floats

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from convert.classifier.calibrate import calibrate
-from convert.classifier.load import Pixels
 from convert.frameworks import import_tensorflow
 from convert.tflite.graph import Graph
+from convert.tflite.interpreter import Pixels
 from edge.errors import ConversionError, UsageError
 from edge.infer.litert import quiet_native_log
 

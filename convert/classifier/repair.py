@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,16 +23,15 @@ import numpy.typing as npt
 from convert.classifier.build import Candidate, Note, Request, judge_quantized
 from convert.classifier.calibrate import CalibrationSet, calibrate
 from convert.classifier.equalize import equalize
-from convert.classifier.load import FloatModel, Pixels
+from convert.classifier.load import FloatModel
 from convert.classifier.quantize import RECIPE, Quantized, quantize_int8
 from convert.datasets import Dataset
 from convert.tflite.graph import Graph
 from convert.tflite.inspect import int8_macs_share
+from convert.tflite.interpreter import Pixels, record_tensors, run_logits
 from convert.tflite.latency import measure_latency
-from convert.tflite.layer_errors import as_input, record_tensors
 from edge.contract.scores import dequantize, softmax
 from edge.errors import ConversionError, InferenceError
-from edge.infer.litert import import_runtime, quiet_native_log
 from edge.records import Floats
 
 RANGE_PICTURES: Final = 64
@@ -311,28 +310,6 @@ def divergence(reference: Floats, measured: Floats) -> float:
     p, q = softmax(reference), softmax(measured)
     terms = p * (np.log(np.maximum(p, 1e-12)) - np.log(np.maximum(q, 1e-12)))
     return float(terms.sum(axis=1).mean())
-
-
-def run_logits(model: bytes, pixels: Pixels) -> Floats:
-    """(n, classes) float32 logits of a float or quantized graph.
-
-    Raises:
-        ConversionError: the interpreter refuses the graph.
-    """
-    try:
-        with quiet_native_log():
-            interpreter = import_runtime().Interpreter(model_content=model, num_threads=2)
-            interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise ConversionError(f"the interpreter refuses the graph: {' '.join(str(error).split())}") from None
-    source, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    rows: list[npt.NDArray[Any]] = []
-    for picture in pixels:
-        interpreter.set_tensor(source["index"], as_input(picture, source["dtype"]))
-        interpreter.invoke()
-        rows.append(interpreter.get_tensor(output["index"])[0])
-    scale, zero_point = output["quantization"]
-    return dequantize(np.stack(rows), scale=scale or 1.0, zero_point=zero_point)
 
 
 def _with_zero(low: float, high: float) -> tuple[float, float]:

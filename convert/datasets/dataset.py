@@ -135,10 +135,13 @@ class Dataset:
         return normalised
 
     def class_indices(self, classes: Sequence[str]) -> Labels:
-        """(n,) int64, each picture's position in ``classes``; -1 for labels that are not in it."""
-        table = np.full(len(LABELS), -1, np.int64)
-        table[[LABELS.index(label) for label in classes]] = np.arange(len(classes))
-        return table[self.labels]
+        """Return each picture's position in ``classes``, (n,) int64; -1 for a label that is not in it.
+
+        Args:
+            classes: labels, by our names where they are ours; others (``contempt``) match no picture.
+        """
+        positions = [classes.index(label) if label in classes else -1 for label in LABELS]
+        return np.array(positions, np.int64)[self.labels]
 
     def model_inputs(self, *, size_px: int, colour: Colour = "grey") -> npt.NDArray[np.uint8]:
         """The pictures as a model takes them, by the device's own code (`edge.contract.preprocess`).

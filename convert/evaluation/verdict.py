@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -11,8 +11,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from convert.classifier.calibrate import class_positions
-from convert.classifier.load import FloatModel, Pixels
 from convert.datasets import Dataset
 from convert.evaluation.classification import (
     Calibration,
@@ -25,6 +23,7 @@ from convert.evaluation.classification import (
     macro_f1,
     paired_difference,
 )
+from convert.tflite.interpreter import Pixels
 from edge.contract.bundle import Bundle
 from edge.contract.manifest import EmotionManifest
 from edge.contract.preprocess import resize
@@ -35,6 +34,8 @@ from edge.infer.classifier import EmotionClassifier
 from edge.records import Floats
 
 Status = Literal["passed", "failed", "undecided"]
+Predict = Callable[[Pixels], Floats]
+"""(n, height, width, channels) uint8 pixels to (n, classes) float32 logits."""
 CLASS_GATE_COUNT: Final = 200
 """A class decides only with at least so many pictures."""
 SLICE_COUNT: Final = 500
@@ -192,7 +193,7 @@ def make_evaluation_set(dataset: Dataset, *, manifest: EmotionManifest) -> Evalu
     Raises:
         DataError: no picture of any of the model's labels.
     """
-    classes = class_positions(dataset, manifest.labels)
+    classes = dataset.class_indices(manifest.labels)
     known = classes >= 0
     if not known.any():
         raise DataError(dataset.name, f"no picture of any label of the model: {', '.join(manifest.labels)}")
@@ -230,19 +231,19 @@ class QuantizedModel:
         return self._classifier.classify(pixels)
 
 
-def compare(bundle: Bundle[EmotionManifest], reference: FloatModel, data: EvaluationSet, *, limits: Limits) -> Run:
+def compare(bundle: Bundle[EmotionManifest], reference: Predict, data: EvaluationSet, *, limits: Limits) -> Run:
     """Runs both models on the same pictures and decides.
 
     Args:
         bundle: the small model.
-        reference: the float model, run by its own framework.
+        reference: the float model's logits, computed by its own framework.
         data: labelled pictures.
         limits: what may be lost.
     """
     temperature = bundle.manifest.temperature
     with QuantizedModel(bundle) as model:
         small = model.scores(data.pixels)
-        large = softmax(reference.predict(data.pixels), temperature=temperature)
+        large = softmax(reference(data.pixels), temperature=temperature)
         slices = _compare_slices(model, reference, data, temperature=temperature)
     comparison = decide(
         large, small, data.labels, labels_of_model=bundle.manifest.labels, temperature=temperature, limits=limits,
@@ -368,13 +369,13 @@ def degrade(pixels: Pixels, how: str) -> Pixels:
 
 
 def _compare_slices(
-    model: QuantizedModel, reference: FloatModel, data: EvaluationSet, *, temperature: float
+    model: QuantizedModel, reference: Predict, data: EvaluationSet, *, temperature: float
 ) -> tuple[SliceVerdict, ...]:
     rows = np.random.default_rng(SLICE_SEED).permutation(len(data.labels))[:SLICE_COUNT]
     labels, found = data.labels[rows], []
     for name in SLICES:
         pixels = degrade(data.pixels[rows], name)
-        large = reference.predict(pixels).argmax(1) == labels
+        large = reference(pixels).argmax(1) == labels
         small = model.scores(pixels).argmax(1) == labels
         paired = paired_difference(large, small)
         found.append(

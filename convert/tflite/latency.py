@@ -14,8 +14,9 @@ from typing import Final
 
 import numpy as np
 
+from convert.tflite.interpreter import open_interpreter
 from edge.errors import ConversionError
-from edge.infer.litert import execution_plan, import_runtime, quiet_native_log
+from edge.infer.litert import execution_plan
 
 WARM_UP: Final = 30
 RUNS: Final = 300
@@ -64,9 +65,7 @@ def measure_latency(model: Path, *, threads: Sequence[int]) -> tuple[Latency, ..
 
 
 def _measure(model: bytes, threads: int) -> Latency:
-    with quiet_native_log():
-        interpreter = import_runtime().Interpreter(model_content=model, num_threads=threads)
-        interpreter.allocate_tensors()
+    interpreter = open_interpreter(model, threads=threads)
     source, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 127, tuple(source["shape"])).astype(source["dtype"])

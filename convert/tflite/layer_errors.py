@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from convert.classifier.load import Pixels
 from convert.tflite.graph import Graph
+from convert.tflite.interpreter import Pixels, record_tensors
 from edge.contract.scores import dequantize
-from edge.infer.litert import import_runtime, quiet_native_log
 
 PICTURES: Final = 16
 
@@ -71,29 +69,3 @@ def signal_to_noise_db(reference: npt.NDArray[np.float32], measured: npt.NDArray
     noise = float(np.mean((reference - measured) ** 2, dtype=np.float64))
     signal = float(np.var(reference, dtype=np.float64))
     return float(np.clip(10 * np.log10(max(signal, 1e-30) / max(noise, 1e-30)), -60, 120))
-
-
-def record_tensors(model: bytes, pixels: Pixels, tensors: Sequence[int]) -> dict[int, npt.NDArray[Any]]:
-    """Values of tensors, pictures stacked; without delegate, which would keep the inner ones to itself."""
-    runtime = import_runtime()
-    with quiet_native_log():
-        interpreter = runtime.Interpreter(
-            model_content=model,
-            experimental_op_resolver_type=runtime.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            experimental_preserve_all_tensors=True,
-        )
-        interpreter.allocate_tensors()
-    source = interpreter.get_input_details()[0]
-    values: dict[int, list[npt.NDArray[Any]]] = {tensor: [] for tensor in tensors}
-    for picture in pixels:
-        interpreter.set_tensor(source["index"], as_input(picture, source["dtype"]))
-        interpreter.invoke()
-        for tensor in tensors:
-            values[tensor].append(interpreter.get_tensor(tensor).copy())
-    return {tensor: np.stack(rows) for tensor, rows in values.items()}
-
-
-def as_input(picture: Pixels, dtype: Any) -> npt.NDArray[Any]:
-    """A batch of one picture in a tensor's type: int8 as pixel - 128, else the pixel itself."""
-    batch = picture[np.newaxis]
-    return (batch.astype(np.int16) - 128).astype(np.int8) if dtype == np.int8 else batch.astype(dtype)

@@ -92,12 +92,11 @@ def look_at(model: bytes) -> FileFacts:
         RuntimeError: the same.
     """
     from convert.tflite.graph import Graph
-    from edge.infer.litert import execution_plan, import_runtime, quiet_native_log
+    from convert.tflite.interpreter import open_interpreter
+    from edge.infer.litert import execution_plan
 
     Graph(model)
-    with quiet_native_log():
-        interpreter = import_runtime().Interpreter(model_content=model)
-        interpreter.allocate_tensors()
+    interpreter = open_interpreter(model)
     for details in interpreter.get_input_details():
         interpreter.set_tensor(details["index"], np.zeros(details["shape"], details["dtype"]))
     interpreter.invoke()

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from convert.bundle_writer import describe_golden, describe_model
+from convert.tflite.interpreter import open_interpreter, run_pictures
 from convert.yunet.calibrate import CalibratedYuNet, calibrate, pad_stem
 from convert.yunet.network import STRIDES, Array, YuNetWeights, build_network, decode_cells, load_weights
 from convert.yunet.scenes import Picture, compose_scenes, hash_scenes, read_sources
@@ -28,9 +29,8 @@ from edge.contract.manifest import (
     Quantization,
     TrainedFrom,
 )
-from edge.contract.preprocess import fit_letterbox, resize, to_int8
+from edge.contract.preprocess import fit_letterbox, resize
 from edge.errors import DataError
-from edge.infer.litert import import_runtime
 
 SIZES_WH = ((320, 256), (640, 480), (1280, 960), (320, 192), (640, 384), (1280, 736))
 """4:3 and 16:9 at about 320, 640 and 1280 pixels, in multiples of the largest stride."""
@@ -145,7 +145,9 @@ def make_detector_bundle(
     """
     model = quantize_yunet(detector.yunet, size_wh=size_wh)
     inputs, origins = _golden_inputs(size_wh)
-    outputs, details = _run(model, inputs)
+    interpreter = open_interpreter(model)
+    (details,) = interpreter.get_output_details()
+    outputs = run_pictures(interpreter, inputs, [details["index"]])[0][:, 0]
     golden = Golden(inputs, (outputs,), origins)
     scale, zero_point = details["quantization"]
     manifest = DetectManifest(
@@ -199,18 +201,3 @@ def _golden_inputs(size_wh: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], tup
     inputs[0, 17 : 17 + large, 17 : 17 + large] = resize(np.asarray(collins, np.uint8), (large, large))
     inputs[0, 17 : 17 + small, -small:] = resize(np.asarray(hopper, np.uint8), (small, small))
     return inputs, (_ORIGIN, "synthetic seed 1")
-
-
-def _run(model: bytes, inputs: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int8], dict[str, tuple[float, int]]]:
-    """Raw outputs (n, cells, 16) of a model that has no manifest yet, and its output's details."""
-    interpreter = import_runtime().Interpreter(model_content=model, num_threads=1)
-    interpreter.allocate_tensors()
-    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
-    outputs = []
-    pixels = np.empty(source["shape"], np.int8)
-    for picture in inputs:
-        to_int8(picture[None], pixels)
-        interpreter.set_tensor(source["index"], pixels)
-        interpreter.invoke()
-        outputs.append(interpreter.get_tensor(target["index"]))
-    return np.concatenate(outputs), target

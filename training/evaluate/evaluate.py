@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from convert.classifier.calibrate import class_positions
 from convert.datasets import Dataset
 from convert.evaluation import classification
 from convert.evaluation.classification import Bools, Calibration, Coverage, Ints
@@ -257,7 +256,7 @@ def encode_report(report: Report) -> bytes:
 
 
 def _of_known_classes(model: EvaluatedModel, dataset: Dataset) -> tuple[Dataset, Ints]:
-    positions = class_positions(dataset, model.labels)
+    positions = dataset.class_indices(model.labels)
     known = positions >= 0
     if not known.any():
         raise DataError(dataset.name, f"no picture of any class of {model.name}: {', '.join(model.labels)}")
