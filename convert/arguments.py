@@ -1,32 +1,30 @@
-"""Turns what stands on the command line into what conversion needs; every refusal names its flag."""
+"""Turns the text of a command line into the values that conversion takes; every refusal names its flag."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import msgspec
 
-from convert.classifier.load import Head, InputArithmetic
+from convert.classifier.load import InputArithmetic, describe_origin
+from convert.classifier.options import MEASURED_MARGIN, QuantizeData
+from convert.datasets import read_datasets
 from convert.datasets.class_names import label_index
-from convert.datasets.dataset import Colour
-from edge.contract.bundle import MANIFEST_FILE
+from convert.datasets.reading import Held
 from edge.contract.labels import LABELS
 from edge.contract.manifest import Crop, TrainedFrom
-from edge.errors import UsageError
+from edge.errors import ModelFileError, UsageError
 
-MEASURED_MARGIN: Final = 0.99
-"""Of ``--crop square``: what FER2013's crops measure, see `edge.contract.crop`."""
-WHOLE_BOX_MARGIN: Final = 1.0
-"""Of ``--crop none``: the square of the face's box itself."""
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_VERSION: Final = re.compile(r"\d+\.\d+\.\d+")
+MARGINS: Final = {"none": 1.0, "square": MEASURED_MARGIN}
+"""Of ``--crop``; ``none`` is the square of the face's box itself."""
 _COMMIT: Final = re.compile(r"[0-9a-f]{7,40}(-dirty)?|unknown")
 
 
 def demand(value: str | None, flag: str, meaning: str) -> str:
-    """A value that the manifest demands.
+    """Return a value that the manifest demands.
 
     Raises:
         UsageError: it was not given.
@@ -36,22 +34,30 @@ def demand(value: str | None, flag: str, meaning: str) -> str:
     return value
 
 
+def parse_choice(text: str, flag: str, choices: Any) -> Any:
+    """Return one of the words of a ``Literal``.
+
+    Raises:
+        UsageError: another word.
+    """
+    if text not in get_args(choices):
+        raise UsageError(f"{flag}: {text!r} is not one of {', '.join(get_args(choices))}")
+    return text
+
+
 def parse_labels(text: str | None) -> tuple[str, ...]:
-    """``a,b,c`` or a file with one label a line; synonyms of ours become ours (``anger`` → ``angry``).
+    """Return the labels of ``a,b,c`` or of a file with one a line; synonyms become our names (``anger`` → ``angry``).
 
     Raises:
         UsageError: none, one twice, or a file that cannot be read.
     """
     text = demand(text, "--labels", "the labels of the outputs in their order, a,b,c or a file with one a line")
-    given = text.split(",")
-    if "," not in text:
-        try:
-            given = Path(text).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--labels: {text}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
+    try:
+        given = text.split(",") if "," in text else Path(text).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--labels: {text}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
     names = [name.strip().lower() for name in given if name.strip()]
-    ours = [label_index(name) for name in names]
-    labels = tuple(name if index is None else LABELS[index] for name, index in zip(names, ours, strict=True))
+    labels = tuple(name if (index := label_index(name)) is None else LABELS[index] for name in names)
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice or len(labels) < 2:
         raise UsageError(f"--labels: {text}: {f'{twice[0]} stands twice' if twice else 'two labels at least'}")
@@ -59,18 +65,16 @@ def parse_labels(text: str | None) -> tuple[str, ...]:
 
 
 def parse_crop(text: str | None) -> float:
-    """The margin of a crop: ``none``, ``square``, ``square:MARGIN``, or a JSON file with a crop or a manifest in it.
+    """Return the margin of ``none``, ``square``, ``square:MARGIN``, or a JSON file with a crop or a manifest in it.
 
     Raises:
         UsageError: none given, or one that says nothing.
     """
     text = demand(text, "--crop", "which part of a face the model sees: none, square[:MARGIN] or a JSON file")
-    if text == "none":
-        return WHOLE_BOX_MARGIN
-    if text == "square":
-        return MEASURED_MARGIN
+    if text in MARGINS:
+        return MARGINS[text]
     if text.startswith("square:"):
-        return parse_number(text.removeprefix("square:"), "--crop", low=0.0, high=4.0)
+        return parse_number(text.removeprefix("square:"), "--crop", high=4.0)
     try:
         raw = msgspec.json.decode(Path(text).read_bytes())
         return msgspec.convert(raw.get("crop", raw) if isinstance(raw, dict) else raw, Crop).margin
@@ -80,24 +84,24 @@ def parse_crop(text: str | None) -> float:
         raise UsageError(f"--crop: {text}: {error}") from None
 
 
-def parse_number(text: str, flag: str, *, low: float, high: float) -> float:
-    """A number, also as a fraction ``1/255``, in ``low < number <= high``.
+def parse_number(text: str, flag: str, *, high: float) -> float:
+    """Return a number, also given as a fraction ``1/255``, in ``0 < number <= high``.
 
     Raises:
         UsageError: anything else.
     """
     above, slash, below = text.partition("/")
     try:
-        number = float(above) / float(below) if slash else float(above)
+        number = float(above) / (float(below) if slash else 1)
     except (ValueError, ZeroDivisionError):
         raise UsageError(f"{flag}: {text!r} is not a number or a fraction such as 1/255") from None
-    if not low < number <= high:
-        raise UsageError(f"{flag}: {text} is not above {low:g} and up to {high:g}")
+    if not 0 < number <= high:
+        raise UsageError(f"{flag}: {text} is not above 0 and up to {high:g}")
     return number
 
 
 def parse_arithmetic(scale: str | None, mean: str | None) -> InputArithmetic | None:
-    """What the model expects of its input; None when nothing is declared.
+    """Return what the model expects of its input; None when nothing is declared.
 
     Raises:
         UsageError: a mean without a scale, or numbers that are none.
@@ -110,74 +114,40 @@ def parse_arithmetic(scale: str | None, mean: str | None) -> InputArithmetic | N
         means = tuple(float(part) for part in mean.split(",")) if mean else (0.0,)
     except ValueError:
         raise UsageError(f"--mean: {mean!r} is not a number, or one a channel with commas") from None
-    scales = tuple(parse_number(part, "--scale", low=0.0, high=1e6) for part in scale.split(","))
-    return InputArithmetic(scales, means)
+    return InputArithmetic(tuple(parse_number(part, "--scale", high=1e6) for part in scale.split(",")), means)
 
 
-def parse_colour(text: str | None, *, channels: int) -> Colour:
-    """The input's colour: grey follows from one channel, three must be named.
-
-    Raises:
-        UsageError: not named, or one that the channels exclude.
-    """
-    if channels == 1:
-        if text not in (None, "grey"):
-            raise UsageError(f"--color: {text}, but the model takes one channel")
-        return "grey"
-    if text not in ("rgb", "bgr"):
-        raise UsageError(f"--color: {text or 'missing'}; the model takes three channels: say rgb or bgr")
-    return text  # type: ignore[return-value]
-
-
-def parse_head(text: str) -> Head:
-    """What the model puts out.
+def parse_size(text: str) -> tuple[int, int]:
+    """Return width and height in pixels of ``640x480``.
 
     Raises:
-        UsageError: an unknown word.
+        UsageError: anything else.
     """
-    if text not in get_args(Head):
-        raise UsageError(f"--head: {text!r} is not one of {', '.join(get_args(Head))}")
-    return text  # type: ignore[return-value]
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise UsageError(f"--size: {text!r} is not WIDTHxHEIGHT")
+    return int(width), int(height)
 
 
-def parse_name(text: str | None, out: Path) -> str:
-    """The bundle's name; its folder's where none is given.
-
-    Raises:
-        UsageError: not lower case, digits, ``. _ -``.
-    """
-    name = text or out.resolve().name
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"--name: {name!r}: lower case, digits and . _ - only, 63 at most")
-    return name
-
-
-def parse_version(text: str | None) -> str:
-    """The bundle's version.
-
-    Raises:
-        UsageError: none, or not three numbers.
-    """
-    version = demand(text, "--version", "a version such as 1.0.0")
-    if not _VERSION.fullmatch(version):
-        raise UsageError(f"--version: {version!r} is not three numbers such as 1.0.0")
-    return version
-
-
-def read_origin(path: Path | None, *, git: str | None, model: Path, sha256: str) -> TrainedFrom:
-    """Where the weights come from; without a file all that is known is the model file itself.
+def read_origin(path: Path | None, *, git: str | None, model: Path) -> TrainedFrom | None:
+    """Return where the weights come from; None when nothing is said of it.
 
     Args:
         path: JSON of a `TrainedFrom`, or None.
-        git: commit of the code that trained, put in the file's place where given.
+        git: commit of the code that trained; goes before the file's.
         model: the model file.
-        sha256: its hash.
 
     Raises:
         UsageError: a file that does not hold it, or something that is no commit.
+        ModelFileError: there is no such model.
     """
-    origin = TrainedFrom(git="unknown", recipe=f"brought as {model.name}, sha256 {sha256}", datasets=())
-    if path is not None:
+    if path is None and git is None:
+        return None
+    if path is None:
+        if not model.exists():
+            raise ModelFileError(model, "no such file or folder")
+        origin = describe_origin(model)
+    else:
         try:
             origin = msgspec.json.decode(path.read_bytes(), type=TrainedFrom)
         except OSError as error:
@@ -190,6 +160,7 @@ def read_origin(path: Path | None, *, git: str | None, model: Path, sha256: str)
     return msgspec.structs.replace(origin, git=commit)
 
 
-def model_file(path: Path) -> Path:
-    """The TFLite file of a bundle's folder, or the path itself."""
-    return path / "model.tflite" if (path / MANIFEST_FILE).is_file() else path
+def read_data(calibrate: Sequence[str], evaluate: Sequence[str]) -> QuantizeData:
+    """Return the labelled faces of a conversion; a file that both name parts of is decoded once."""
+    held: Held = {}
+    return QuantizeData(read_datasets(calibrate, held=held), read_datasets(evaluate, held=held))

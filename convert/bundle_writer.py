@@ -8,11 +8,11 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from edge.contract.bundle import MANIFEST_FILE, load_bundle
+from edge.contract.bundle import MANIFEST_FILE, Bundle, load_bundle
 from edge.contract.golden import Golden, encode_golden
-from edge.contract.manifest import AnyManifest, GoldenSpec, ModelFile
+from edge.contract.manifest import GoldenSpec, ModelFile
 from edge.errors import BundleError, ConversionError, UsageError
 from edge.system.files import encode_json, sync_folder, write_synced
 
@@ -24,12 +24,12 @@ CARD_FILE: Final = "MODEL_CARD.md"
 
 
 def describe_model(model: bytes, *, file: str = MODEL_FILE) -> ModelFile:
-    """The manifest's entry of a TFLite file."""
+    """Return the manifest's entry of a TFLite file."""
     return ModelFile(file=file, sha256=hashlib.sha256(model).hexdigest(), bytes=len(model))
 
 
 def describe_golden(golden: Golden, *, max_steps_xnnpack: int, max_steps_other: int) -> GoldenSpec:
-    """The manifest's entry of golden samples, as `write_bundle` will write them."""
+    """Return the manifest's entry of golden samples, as `write_bundle` will write them."""
     return GoldenSpec(
         file=GOLDEN_FILE,
         sha256=hashlib.sha256(encode_golden(golden)).hexdigest(),
@@ -40,7 +40,7 @@ def describe_golden(golden: Golden, *, max_steps_xnnpack: int, max_steps_other: 
 
 
 def check_free(folder: Path, *, force: bool) -> None:
-    """Refuses a place that a bundle may not take; called before any work is done for it.
+    """Refuse a place that a bundle may not take; called before any work is done for it.
 
     Args:
         folder: where the bundle shall lie.
@@ -60,25 +60,15 @@ def check_free(folder: Path, *, force: bool) -> None:
 
 
 def write_bundle(
-    folder: Path,
-    *,
-    manifest: AnyManifest,
-    model: bytes,
-    golden: Golden,
-    edgetpu_model: bytes | None = None,
-    documents: Mapping[str, bytes] | None = None,
-    force: bool = False,
+    folder: Path, bundle: Bundle[Any], *, documents: Mapping[str, bytes] | None = None, force: bool = False
 ) -> None:
-    """Writes a bundle beside its place, verifies it there and renames it.
+    """Write a bundle beside its place, verify it there and rename it.
 
     The same arguments give the same bytes. A reader sees the old bundle or the new one, never a part of either.
 
     Args:
         folder: the bundle's folder.
-        manifest: its ``model``, ``edgetpu_model`` and ``golden`` as `describe_model` and `describe_golden` give them.
-        model: the TFLite file.
-        golden: the samples.
-        edgetpu_model: the file compiled for an Edge TPU.
+        bundle: its manifest's entries of files as `describe_model` and `describe_golden` give them.
         documents: what lies beside without being part of the contract: `CARD_FILE`, `REPORT_FILE`.
         force: replace an existing bundle.
 
@@ -88,10 +78,13 @@ def write_bundle(
         ConversionError: the files cannot be written.
     """
     check_free(folder, force=force)
-    files = {MODEL_FILE: model, GOLDEN_FILE: encode_golden(golden), MANIFEST_FILE: encode_json(manifest)}
-    if edgetpu_model is not None:
-        files[EDGETPU_FILE] = edgetpu_model
-    files |= documents or {}
+    files = {
+        MODEL_FILE: bundle.model,
+        EDGETPU_FILE: bundle.edgetpu_model,
+        GOLDEN_FILE: encode_golden(bundle.golden),
+        MANIFEST_FILE: encode_json(bundle.manifest),
+        **(documents or {}),
+    }
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -100,7 +93,8 @@ def write_bundle(
     try:
         partial.chmod(0o755)
         for name, data in files.items():
-            write_synced(partial / name, data)
+            if data is not None:
+                write_synced(partial / name, data)
         _verify(partial, folder)
         sync_folder(partial)
         _swap(partial, folder)
@@ -112,7 +106,7 @@ def write_bundle(
 
 
 def _verify(partial: Path, folder: Path) -> None:
-    """What is on the disk loads; an error names the place that the bundle would have had."""
+    """Load what is on the disk; an error names the place that the bundle would have had."""
     try:
         load_bundle(partial)
     except BundleError as error:
@@ -120,7 +114,7 @@ def _verify(partial: Path, folder: Path) -> None:
 
 
 def _swap(partial: Path, folder: Path) -> None:
-    """Puts the new folder in the old one's place; the old one is gone only when the new one stands."""
+    """Put the new folder in the old one's place; the old one is gone only when the new one stands."""
     retired = partial.with_name(f"{partial.name}.old")
     if folder.exists():
         folder.rename(retired)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -28,8 +29,8 @@ Scale = Annotated[
     typer.Option(help="the model expects (pixel - MEAN) * SCALE; a number, 1/255, or one a channel with commas"),
 ]
 Mean = Annotated[str | None, typer.Option(help="one value, or one a channel: 123.7,116.3,103.5 [default: 0]")]
-Color = Annotated[str | None, typer.Option(help="rgb or bgr, for a model of three channels")]
-Head = Annotated[str, typer.Option(help="auto, logits or softmax: what the model puts out")]
+Color = Annotated[str, typer.Option(help="rgb or bgr, for a model of three channels")]
+HeadKind = Annotated[str, typer.Option(help="auto, logits or softmax: what the model puts out")]
 MaxDrop = Annotated[float, typer.Option(help="points of accuracy that may be lost")]
 MaxClassDrop = Annotated[float, typer.Option(help="points of recall that a class of 200 pictures or more may lose")]
 
@@ -60,8 +61,8 @@ def quantize_command(
     io: Annotated[str | None, typer.Option(help="int8, uint8 or float32 [default: the scheme's]")] = None,
     scale: Scale = None,
     mean: Mean = None,
-    color: Color = None,
-    head: Head = "auto",
+    color: Color = "grey",
+    head: HeadKind = "auto",
     max_drop: MaxDrop = 1.0,
     max_class_drop: MaxClassDrop = 5.0,
     repair: Annotated[
@@ -79,17 +80,37 @@ def quantize_command(
     ] = False,
 ) -> None:
     """Quantizes MODEL, compares it with the float model on the same pictures and writes a bundle."""
-    from convert.commands import QuantizeArguments, run_quantize
+    from convert import arguments
+    from convert.classifier.load import Head
+    from convert.classifier.options import QuantizeOptions
+    from convert.classifier.quantize import Io, Scheme
+    from convert.commands import run_quantize
+    from convert.datasets.dataset import Colour
+    from convert.evaluation.verdict import Limits
 
-    arguments = QuantizeArguments(
-        model=model, calibrate=tuple(calibrate), evaluate=tuple(evaluate), out=out, labels=labels, crop=crop,
-        version=version, licence=licence, name=name, notices=tuple(notice or ()), notes=notes,
-        trained_from=trained_from, git=git,
-        scheme=scheme, io=io, scale=scale, mean=mean, color=color, head=head, max_drop=max_drop,
-        max_class_drop=max_class_drop, repair=repair, qat=qat, edgetpu=edgetpu, calibration_count=calibration_count,
-        seed=seed, json=json, force=force,
-    )  # fmt: skip
-    raise typer.Exit(run_quantize(arguments))
+    options = QuantizeOptions(
+        name=name or out.resolve().name,
+        version=arguments.demand(version, "--version", "a version such as 1.0.0"),
+        licence=arguments.demand(licence, "--licence", "the licence of the weights"),
+        labels=arguments.parse_labels(labels),
+        margin=arguments.parse_crop(crop),
+        colour=arguments.parse_choice(color, "--color", Colour),
+        arithmetic=arguments.parse_arithmetic(scale, mean),
+        head=arguments.parse_choice(head, "--head", Head),
+        notices=tuple(notice or ()),
+        notes=notes,
+        trained_from=arguments.read_origin(trained_from, git=git, model=model),
+        scheme=arguments.parse_choice(scheme, "--scheme", Scheme),
+        io=arguments.parse_choice(io, "--io", Io) if io else None,
+        limits=Limits(max_drop, max_class_drop),
+        repair=repair,
+        qat_epochs=qat,
+        edgetpu=edgetpu,
+        calibration_count=calibration_count,
+        seed=seed,
+    )
+    read_data = functools.partial(arguments.read_data, calibrate, evaluate)
+    raise typer.Exit(run_quantize(model, read_data, options, out=out, json=json, force=force))
 
 
 @app.command("verify")
@@ -101,7 +122,7 @@ def verify_command(
     ],
     scale: Scale = None,
     mean: Mean = None,
-    head: Head = "auto",
+    head: HeadKind = "auto",
     max_drop: MaxDrop = 1.0,
     max_class_drop: MaxClassDrop = 5.0,
     report: Annotated[Path | None, typer.Option(help="folder for report.html")] = None,
@@ -112,13 +133,19 @@ def verify_command(
     json: JsonFile = None,
 ) -> None:
     """Compares a bundle with the float model that it was made of, through the code that runs on the device."""
-    from convert.commands import VerifyArguments, run_verify
+    from convert.arguments import parse_arithmetic, parse_choice
+    from convert.classifier.load import Head
+    from convert.classifier.options import VerifyOptions
+    from convert.commands import run_verify
+    from convert.evaluation.verdict import Limits
 
-    arguments = VerifyArguments(
-        bundle=bundle, reference=reference, data=tuple(data), scale=scale, mean=mean, head=head, max_drop=max_drop,
-        max_class_drop=max_class_drop, report=report, record=record, notes=notes, json=json,
-    )  # fmt: skip
-    raise typer.Exit(run_verify(arguments))
+    options = VerifyOptions(
+        arithmetic=parse_arithmetic(scale, mean),
+        head=parse_choice(head, "--head", Head),
+        limits=Limits(max_drop, max_class_drop),
+        notes=notes,
+    )
+    raise typer.Exit(run_verify(bundle, reference, tuple(data), options, report=report, record=record, json=json))
 
 
 @app.command("inspect")
@@ -148,13 +175,13 @@ def detector_command(
     force: Annotated[bool, typer.Option("--force", help="replace bundles; write failed ones, marked as such")] = False,
 ) -> None:
     """Quantizes the YuNet face detector, compares it with the float network and writes its bundles."""
-    from convert.detector_commands import DetectorArguments, run_detector
+    from convert.arguments import parse_size
+    from convert.commands import run_detector
+    from convert.yunet.api import SIZES_WH, DetectorOptions
 
-    arguments = DetectorArguments(
-        onnx=onnx, calibrate=calibrate, evaluate=evaluate, out=out, sizes=tuple(size or ()), max_drop=max_drop,
-        notes=notes, json=json, force=force,
-    )  # fmt: skip
-    raise typer.Exit(run_detector(arguments))
+    sizes_wh = tuple(map(parse_size, size)) if size else SIZES_WH
+    options = DetectorOptions(sizes_wh=sizes_wh, max_drop=max_drop, notes=notes)
+    raise typer.Exit(run_detector(onnx, calibrate, evaluate, options, out=out, json=json, force=force))
 
 
 def main() -> None:

@@ -4,93 +4,88 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-import numpy as np
 from rich.console import Console
 
 from edge.errors import ConversionError
-from edge.system.files import replace_file
+from edge.system.files import encode_json, replace_file
 
 PAGE_FILE: Final = "report.html"
+Note = Callable[[str], None]
+"""Called with a line at each step of long work."""
 
 
 class Progress:
-    """What goes on, on standard error: a spinner on a terminal, plain lines elsewhere."""
+    """The steps of a command on standard error: a spinner on a terminal, plain lines elsewhere; a context manager."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False)
         self._start_s = time.monotonic()
-        self._status = self.console.status("") if self.console.is_terminal else None
+        self._status = self._console.status("") if self._console.is_terminal else None
 
     def __call__(self, text: str) -> None:
-        """Says what comes next."""
+        """Show the step that begins."""
         line = f"[{time.monotonic() - self._start_s:5.1f} s] {text}"
         if self._status is None:
-            print(line, file=self.console.file, flush=True)
+            print(line, file=self._console.file, flush=True)
         else:
             self._status.update(line)
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Shows the spinner meanwhile."""
-        if self._status is None:
-            yield
-            return
-        with self._status:
-            yield
+    def __enter__(self) -> Progress:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
 
 
-def encode_json(value: Any) -> bytes:
-    """Indented JSON of records with arrays in them; NaN becomes null."""
-    return msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain), indent=2) + b"\n"
+def ignore_note(_: str) -> None:
+    """Drop a progress line."""
 
 
-def write_json(path: Path | None, value: Any) -> None:
-    """Writes the file of ``--json``, whole or not at all; nothing without a path.
+def encode_report(report: Any) -> bytes:
+    """Return a report as indented JSON; arrays become lists, NaN null."""
+    return encode_json(report, enc_hook=lambda value: value.tolist())
+
+
+def write_json(path: Path | None, report: Any) -> None:
+    """Write the file of ``--json``, whole or not at all; nothing without a path.
 
     Raises:
         ConversionError: it cannot be written.
     """
-    if path is None:
-        return
-    with _named(f"--json: {path}"):
-        replace_file(path, encode_json(value))
+    if path is not None:
+        with _naming(f"--json: {path}"):
+            replace_file(path, encode_report(report))
 
 
 def page_folder(bundle: Path) -> Path:
-    """Where a bundle's ``report.html`` goes: beside it, for it shows pictures and must not travel with the bundle."""
+    """Return the folder of a bundle's ``report.html``: beside it, for the page shows pictures and must not travel."""
     return bundle.with_name(f"{bundle.name}.report")
 
 
 def write_page(folder: Path, page: bytes) -> None:
-    """Writes ``report.html`` into a folder, whole or not at all.
+    """Write ``report.html`` into a folder, whole or not at all.
 
     Raises:
         ConversionError: it cannot be written.
     """
-    with _named(str(folder)):
+    with _naming(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
         replace_file(folder / PAGE_FILE, page)
 
 
 @contextmanager
-def _named(what: str) -> Iterator[None]:
-    """What cannot be written is told with its name."""
+def _naming(what: str) -> Iterator[None]:
+    """Put the name of what cannot be written into the error."""
     try:
         yield
     except OSError as error:
         problem = "no space left" if error.errno == errno.ENOSPC else error.strerror or str(error)
         raise ConversionError(f"{what}: {problem}") from None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    raise NotImplementedError(f"{type(value).__name__} has no JSON form")

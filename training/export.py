@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-import msgspec
-
-from convert.commands import QuantizeArguments, run_quantize
-from convert.datasets import DatasetSpec
+from convert import QuantizeData, QuantizeOptions
+from convert.commands import run_quantize
+from convert.datasets import Dataset, DatasetSpec, majority_labels, read_datasets
 from edge.contract.manifest import DataSetUse, TrainedFrom
 from edge.errors import UsageError
-from training.data.prepare import Options, encode_dataset
 from training.data.splits import load_training_data
 from training.fit.run_folder import load_run, model_file
 
@@ -61,20 +58,25 @@ def export_run(
         raise UsageError(f"--target {target}: {run} has {', '.join(recipe.data.targets)}")
     *others, last = recipe.data.targets
     chosen = next((other for other in others if other == target), None)
-    with tempfile.TemporaryDirectory() as folder:
-        origin = Path(folder) / "trained_from.json"
-        origin.write_bytes(msgspec.json.encode(trained_from(run)))
-        held_out = () if calibrate else (_write_validation(run, Path(folder), votes=(target or last) == "votes"),)
-        arguments = QuantizeArguments(
-            model=model_file(run, chosen), calibrate=calibrate or held_out, evaluate=evaluate,
-            out=out, labels=",".join(recipe.data.classes), crop="square", version=version, licence=licence, name=name,
-            notices=notices, notes=recipe.description if notes is None else notes, trained_from=origin, git=None,
-            scheme="int8", io=None, scale=None, mean=None,
-            color=None if recipe.input.colour == "grey" else recipe.input.colour, head="logits", max_drop=1.0,
-            max_class_drop=5.0, repair=repair, qat=0, edgetpu=False, calibration_count=512, seed=0, json=None,
-            force=force,
-        )  # fmt: skip
-        return run_quantize(arguments)
+    options = QuantizeOptions(
+        name=name or out.resolve().name,
+        version=version,
+        licence=licence,
+        labels=recipe.data.classes,
+        colour=recipe.input.colour,
+        head="logits",
+        notices=notices,
+        notes=recipe.description if notes is None else notes,
+        trained_from=trained_from(run),
+        repair=repair,
+    )
+
+    def read_data() -> QuantizeData:
+        if calibrate:
+            return QuantizeData(read_datasets(calibrate), read_datasets(evaluate))
+        return QuantizeData(_held_out(run, votes=(target or last) == "votes"), read_datasets(evaluate))
+
+    return run_quantize(model_file(run, chosen), read_data, options, out=out, force=force)
 
 
 def trained_from(run: Path) -> TrainedFrom:
@@ -90,15 +92,15 @@ def trained_from(run: Path) -> TrainedFrom:
     )
 
 
-def _write_validation(run: Path, folder: Path, *, votes: bool) -> str:
-    """Writes the run's validation pictures beside nothing that is kept; returns their data spec.
+def _held_out(run: Path, *, votes: bool) -> Dataset:
+    """Return the run's validation pictures; with ``votes`` by FER+'s majority, those without one left out.
 
     On pictures that a network learned from, its confidence is no longer what it is on others: a temperature that is
     fitted on them is wrong.
     """
     recipe, record = load_run(run)
-    validation = load_training_data(record.data, recipe).validation
-    colour: Literal["grey", "bgr"] = "grey" if recipe.input.colour == "grey" else "bgr"
-    file = folder / "validation.npz"
-    file.write_bytes(encode_dataset(validation, Options(size_px=recipe.input.size_px, colour=colour)))
-    return f"{file}@labels=ferplus" if votes else str(file)
+    validation = replace(load_training_data(record.data, recipe).validation, name="validation")
+    if not votes or validation.votes is None:
+        return validation
+    labels = majority_labels(validation.votes)
+    return replace(validation, labels=labels).select(labels >= 0)

@@ -16,10 +16,11 @@ import numpy as np
 
 from convert.frameworks import freeze_to_tflite, import_keras, import_tensorflow
 from convert.tflite.graph import Graph
-from convert.tflite.interpreter import Pixels, open_interpreter, run_pictures
+from convert.tflite.interpreter import Pixels, run_pictures
 from convert.tflite.probe import probe_model
+from edge.contract.manifest import TrainedFrom
 from edge.errors import ConversionError, ModelFileError, UsageError
-from edge.infer.litert import quiet_native_log
+from edge.infer.litert import open_interpreter, quiet_native_log
 from edge.records import Floats
 
 Head = Literal["auto", "logits", "softmax"]
@@ -132,6 +133,18 @@ def replace_graph(model: FloatModel, tflite: bytes, *, arithmetic: InputArithmet
         _insert(graph, arithmetic)
     graph.shorten_names()
     return replace(model, tflite=graph.encode(), preparation=how)
+
+
+def describe_origin(path: Path, *, git: str = "unknown") -> TrainedFrom:
+    """Return what the manifest says of weights of which only the model's file or folder is known.
+
+    Args:
+        path: the file, or a folder, whose files are hashed in the order of their names.
+        git: commit of the code that trained.
+    """
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return TrainedFrom(git=git, recipe=f"brought as {path.name}, sha256 {digest}", datasets=())
 
 
 def load_keras_file(path: Path) -> Source:

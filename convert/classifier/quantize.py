@@ -66,20 +66,21 @@ def check_io(scheme: str, io: str | None) -> Io:
     return io or allowed[0]  # type: ignore[return-value]
 
 
-def quantize(tflite: bytes, *, scheme: Scheme, io: Io, pixels: Pixels) -> Quantized:
+def quantize(tflite: bytes, *, scheme: Scheme, io: Io | None = None, pixels: Pixels) -> Quantized:
     """Quantizes a float graph.
 
     Args:
         tflite: from pixels 0..255 to logits, batch 1.
         scheme: see `SCHEMES`.
-        io: see `SCHEMES`.
+        io: see `SCHEMES`; the scheme's default where None.
         pixels: (n, height, width, channels) uint8 for calibration.
 
     Raises:
         ConversionError: the converter breaks off, or does not deliver what was asked for.
     """
     if scheme == "int8":
-        return Quantized(quantize_int8(calibrate(tflite, pixels), io=io), f"{RECIPE}: int8 per channel, min/max ranges")
+        model = quantize_int8(calibrate(tflite, pixels), io=check_io(scheme, io))
+        return Quantized(model, f"{RECIPE}: int8 per channel, min/max ranges")
     if scheme == "int16x8":
         return Quantized(_quantize_int16x8(tflite, pixels), f"{RECIPE}: int16 activations, int8 weights per channel")
     if scheme == "float16":

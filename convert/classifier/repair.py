@@ -11,26 +11,26 @@ Candidates are made and ranked on the calibration pictures; the gate judges them
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from convert.classifier.build import Candidate, Note, Request, judge_quantized
-from convert.classifier.calibrate import CalibrationSet, calibrate
+from convert.classifier.build import Conversion
+from convert.classifier.calibrate import calibrate
 from convert.classifier.equalize import equalize
-from convert.classifier.load import FloatModel
-from convert.classifier.quantize import RECIPE, Quantized, quantize_int8
-from convert.datasets import Dataset
+from convert.classifier.quantize import RECIPE, Quantized, check_io, quantize_int8
+from convert.console import Note, ignore_note
+from convert.evaluation.verdict import Comparison, Run
 from convert.tflite.graph import Graph
 from convert.tflite.inspect import int8_macs_share
-from convert.tflite.interpreter import Pixels, record_tensors, run_logits
+from convert.tflite.interpreter import Pixels, record_tensors, run_logits, to_reals
 from convert.tflite.latency import measure_latency
-from edge.contract.scores import dequantize, softmax
+from edge.contract.bundle import Bundle
+from edge.contract.manifest import EmotionManifest
+from edge.contract.scores import softmax
 from edge.errors import ConversionError, InferenceError
 from edge.records import Floats
 
@@ -75,133 +75,118 @@ class RepairStep:
 
 @dataclass(frozen=True, slots=True)
 class _Variant:
-    """A calibrated graph on the way."""
+    """A way to quantize the model, and what it does on the calibration pictures.
+
+    Attributes:
+        name: what was done.
+        calibrated: the float graph with its ranges.
+        model: the quantized file; None for a graph that the quantizer or the interpreter refuses: XNNPACK does where
+            scales lie too far apart.
+        damage: mean Kullback-Leibler divergence of the scores from the float model's.
+        accuracy: 0..1.
+    """
 
     name: str
     calibrated: bytes
-    float_nodes: tuple[str, ...] = ()
+    model: bytes | None = None
+    damage: float = math.inf
+    accuracy: float = 0.0
 
 
-def repair(
-    model: FloatModel, request: Request, *, calibration: CalibrationSet, evaluation: Dataset, note: Note
-) -> tuple[Quantized, tuple[RepairStep, ...]]:
-    """Looks for the cheapest form that passes the gate.
+def repair(conversion: Conversion) -> tuple[Bundle[EmotionManifest], Run, tuple[RepairStep, ...]]:
+    """Look for the cheapest form that passes the gate.
 
     Measures that keep everything in int8 are tried first, each on top of what helped before on the calibration
     pictures; then operators go to float, worst first.
 
-    Args:
-        model: the float model.
-        request: what is said of it, its limits included.
-        calibration: pictures for ranges and ranking.
-        evaluation: labelled faces for the gate.
-        note: told what goes on.
-
     Returns:
         The chosen candidate (the best one when none passes), and all that were judged in the order of trial.
+
+    Raises:
+        ConversionError: the interpreter refuses every candidate.
     """
-    bench = _Bench(model, request, calibration, evaluation, note)
-    plain = _Variant("plain int8", calibrate(model.tflite, calibration.pixels))
-    bench.judge(plain)
-    if not bench.passed:
-        _try_integer_measures(bench, plain)
-    if not bench.passed:
+    bench = _Bench(conversion)
+    plain = bench.make("plain int8", calibrate(conversion.model.tflite, bench.pixels))
+    if not (bench.passes(plain) or _try_integer_measures(bench, plain)):
         _keep_layers_in_float(bench, plain)
     return bench.choose()
 
 
 class _Bench:
-    """Judges variants and remembers them."""
+    """Makes variants, sends them through the gate and remembers them."""
 
-    def __init__(
-        self, model: FloatModel, request: Request, calibration: CalibrationSet, evaluation: Dataset, note: Note
-    ) -> None:
-        self.model, self.request, self.calibration = model, request, calibration
-        self.note = note
-        self._evaluation = evaluation
-        self.pixels = calibration.pixels
-        self.reference = run_logits(model.tflite, self.pixels)
-        self.passed = False
-        self._right = float((self.reference.argmax(1) == calibration.labels).mean())
-        self._tried: list[tuple[RepairStep, Quantized]] = []
+    def __init__(self, conversion: Conversion) -> None:
+        self.note, self.pixels = conversion.note, conversion.calibration.pixels
+        self._conversion = replace(conversion, note=ignore_note)
+        self._io = check_io("int8", conversion.options.io)
+        self._reference = run_logits(conversion.model.tflite, self.pixels)
+        self._tried: list[tuple[RepairStep, Bundle[EmotionManifest], Run]] = []
 
-    def damage(self, variant: _Variant) -> float:
-        """Mean Kullback-Leibler divergence of the scores from the float model's, on calibration pictures.
+    def make(self, name: str, calibrated: bytes, float_nodes: Sequence[str] = ()) -> _Variant:
+        """Quantize a calibrated graph and run it on the calibration pictures."""
+        try:
+            model = quantize_int8(calibrated, io=self._io, float_nodes=float_nodes)
+            logits = run_logits(model, self.pixels)
+        except (ConversionError, InferenceError):
+            return _Variant(name, calibrated)
+        return _Variant(name, calibrated, model, divergence(self._reference, logits), self._accuracy(logits))
 
-        Infinite for a graph that the interpreter refuses: XNNPACK does where scales lie too far apart.
+    def passes(self, variant: _Variant) -> bool:
+        """Send a variant through the gate and remember it; return whether it passed.
+
+        All but the first are spared the gate, which takes its time, when they fall by far too much on the calibration
+        pictures.
         """
-        try:
-            return divergence(self.reference, self._logits(variant))
-        except ConversionError:
-            return math.inf
-
-    def is_hopeless(self, variant: _Variant) -> bool:
-        """Whether the calibration pictures alone show that the gate need not be asked: saves its time."""
-        try:
-            right = float((self._logits(variant).argmax(1) == self.calibration.labels).mean())
-        except ConversionError:
-            return True
-        return 100 * (self._right - right) > self.request.limits.max_drop + HOPELESS_POINTS
-
-    def _logits(self, variant: _Variant) -> Floats:
-        quantized = quantize_int8(variant.calibrated, io=self.request.io, float_nodes=variant.float_nodes)
-        return run_logits(quantized, self.pixels)
-
-    def judge(self, variant: _Variant) -> bool:
-        """Sends a variant through the gate and remembers it; whether it passed."""
+        points = 100 * (self._accuracy(self._reference) - variant.accuracy)
+        is_hopeless = self._tried and points > self._conversion.options.limits.max_drop + HOPELESS_POINTS
+        if variant.model is None or is_hopeless:
+            return False
         self.note(f"repair: {variant.name}")
-        model = quantize_int8(variant.calibrated, io=self.request.io, float_nodes=variant.float_nodes)
-        quantized = Quantized(model, f"{RECIPE}: int8 per channel, {variant.name}")
         try:
-            candidate, _ = judge_quantized(
-                self.model, self.request, quantized, calibration=self.calibration, evaluation=self._evaluation,
-                note=_silent,
-            )  # fmt: skip
+            bundle, run = self._conversion.judge(
+                Quantized(variant.model, f"{RECIPE}: int8 per channel, {variant.name}")
+            )
         except InferenceError as error:
             self.note(f"repair: {variant.name}: {error}")
             return False
-        step = _describe(variant.name, candidate)
-        self._tried.append((step, quantized))
-        self.passed = self.passed or step.status == "passed"
-        return step.status == "passed"
+        self._tried.append((_describe(variant.name, bundle.model, run.comparison), bundle, run))
+        return run.comparison.status == "passed"
 
-    def choose(self) -> tuple[Quantized, tuple[RepairStep, ...]]:
-        """The fastest that passed; without one the most accurate.
-
-        Raises:
-            ConversionError: no candidate ran at all.
-        """
+    def choose(self) -> tuple[Bundle[EmotionManifest], Run, tuple[RepairStep, ...]]:
+        """Return the fastest that passed, without one the most accurate, and all steps."""
         if not self._tried:
-            raise ConversionError(f"{self.model.path}: the interpreter refuses every candidate of the repair")
+            path = self._conversion.model.path
+            raise ConversionError(f"{path}: the interpreter refuses every candidate of the repair")
         passed = [row for row in self._tried if row[0].status == "passed"]
         best = min(passed, key=lambda row: row[0].p50_ms) if passed else max(self._tried, key=lambda r: r[0].accuracy)
-        steps = tuple(replace(step, chosen=step is best[0]) for step, _ in self._tried)
-        return best[1], steps
+        return best[1], best[2], tuple(replace(step, chosen=step is best[0]) for step, _, _ in self._tried)
+
+    def _accuracy(self, logits: Floats) -> float:
+        return float((logits.argmax(1) == self._conversion.calibration.labels).mean())
 
 
-def _try_integer_measures(bench: _Bench, plain: _Variant) -> None:
-    """Equalization, ranges and bias correction; each stays when it lowers the damage on calibration pictures."""
-    best, lowest = plain, bench.damage(plain)
+def _try_integer_measures(bench: _Bench, best: _Variant) -> bool:
+    """Equalize, narrow ranges, correct biases; each stays when it lowers the damage. Return whether one passed."""
+    measures: dict[str, Callable[[bytes], bytes]] = {
+        "equalized layers": lambda graph: calibrate(equalize(graph)[0], bench.pixels),
+        "narrower ranges": lambda graph: narrow_ranges(graph, bench.pixels),
+        "corrected biases": lambda graph: correct_biases(graph, bench.pixels),
+    }
     names: list[str] = []
-    measures: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
-        ("equalized layers", lambda graph: calibrate(equalize(graph)[0], bench.pixels)),
-        ("narrower ranges", lambda graph: narrow_ranges(graph, bench.pixels)),
-        ("corrected biases", lambda graph: correct_biases(graph, bench.pixels)),
-    )
-    for name, measure in measures:
-        variant = _Variant(", ".join([*names, name]), measure(best.calibrated))
-        damage = bench.damage(variant)
-        if damage >= lowest * _MIN_CHANGE:
-            bench.note(f"repair: {name} do not help ({damage:.4f} against {lowest:.4f} nats)")
+    for name, measure in measures.items():
+        variant = bench.make(", ".join([*names, name]), measure(best.calibrated))
+        if variant.damage >= best.damage * _MIN_CHANGE:
+            bench.note(f"repair: {name} do not help ({variant.damage:.4f} against {best.damage:.4f} nats)")
             continue
-        best, lowest = variant, damage
+        best = variant
         names.append(name)
-        if not bench.is_hopeless(variant) and bench.judge(variant):
-            return
+        if bench.passes(variant):
+            return True
+    return False
 
 
 def _keep_layers_in_float(bench: _Bench, plain: _Variant) -> None:
-    """Operators go to float, worst first; their number doubles until the gate passes and then halves back.
+    """Keep operators in float, worst first; their number doubles until the gate passes and then halves back.
 
     Narrower ranges can be worth nothing alone and much once the worst operator is gone, so both forms are ranked by
     their damage at every number. Bias correction is left out: made for a broken network, it breaks a mended one.
@@ -210,14 +195,10 @@ def _keep_layers_in_float(bench: _Bench, plain: _Variant) -> None:
     bases = (("", plain.calibrated), ("equalized layers, narrower ranges, ", narrow_ranges(equalized, bench.pixels)))
     ranked = [name for name, _ in rank_layers(bases[1][1], bench.pixels, note=bench.note)]
 
-    def variant(count: int) -> _Variant:
-        title = f"{count} of {len(ranked)} operators in float"
-        forms = [_Variant(f"{base}{title}", graph, tuple(ranked[:count])) for base, graph in bases]
-        return min(forms, key=bench.damage)
-
     def passes(count: int) -> bool:
-        chosen = variant(count)
-        return not bench.is_hopeless(chosen) and bench.judge(chosen)
+        title = f"{count} of {len(ranked)} operators in float"
+        forms = [bench.make(f"{base}{title}", graph, ranked[:count]) for base, graph in bases]
+        return bench.passes(min(forms, key=lambda form: form.damage))
 
     count, failed = 1, 0
     while not passes(count):
@@ -296,9 +277,7 @@ def correct_biases(calibrated: bytes, pixels: Pixels) -> bytes:
         bias = graph.constant(op.inputs[2])
         if twin is None or bias is None:
             continue
-        scales, zero_points = small.quantization(twin)
-        raw = record_tensors(quantized, chosen, [twin])[twin]
-        measured = dequantize(raw, scale=scales[0], zero_point=zero_points[0])
+        measured = to_reals(small, twin, record_tensors(quantized, chosen, [twin])[twin])
         axes = tuple(range(measured.ndim - 1))
         shift = (measured - reference[op.outputs[0]]).mean(axis=axes)
         graph.set_constant(op.inputs[2], (bias - shift).astype(np.float32))
@@ -332,17 +311,17 @@ def _score_error(values: npt.NDArray[np.float32], low: float, high: float) -> fl
     return divergence(logits, _round_to(logits, low, high))
 
 
-def _describe(name: str, candidate: Candidate) -> RepairStep:
-    found, model = candidate.comparison, candidate.bundle.model
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.tflite"
-        file.write_bytes(model)
-        (latency,) = measure_latency(file, threads=[1])
+def _describe(name: str, model: bytes, found: Comparison) -> RepairStep:
+    (latency,) = measure_latency(model, threads=[1])
     return RepairStep(
-        name, found.accuracy_quantized.value, found.drop, found.drop_low, found.drop_high,
-        latency.p50_ms, len(model), int8_macs_share(Graph(model)), found.status, chosen=False,
-    )  # fmt: skip
-
-
-def _silent(text: str) -> None:
-    """Says nothing."""
+        name=name,
+        accuracy=found.accuracy_quantized.value,
+        drop=found.drop,
+        drop_low=found.drop_low,
+        drop_high=found.drop_high,
+        p50_ms=latency.p50_ms,
+        bytes=len(model),
+        int8_macs_share=int8_macs_share(Graph(model)),
+        status=found.status,
+        chosen=False,
+    )

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from convert.classifier.repair import RepairStep
-from convert.console import encode_json
 from convert.evaluation.verdict import Comparison
 from convert.tflite.edgetpu import EdgeTpuMapping
 from convert.tflite.latency import Latency
 from convert.tflite.layer_errors import LayerError
 from edge.contract.manifest import EmotionManifest
-from edge.errors import EXIT_CLEAN, EXIT_GATE_FAILED, EXIT_UNDECIDED
 
 SCHEMA: Final = "mien.conversion/1"
-EXIT_CODES: Final = {"passed": EXIT_CLEAN, "failed": EXIT_GATE_FAILED, "undecided": EXIT_UNDECIDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +68,6 @@ class Report:
     edgetpu: EdgeTpuMapping | None
     repair: tuple[RepairStep, ...]
     notes: str
-
-
-def encode_report(report: Report) -> bytes:
-    """``report.json``: indented, arrays as lists, NaN as null."""
-    return encode_json(report)
 
 
 def make_card(report: Report) -> bytes:

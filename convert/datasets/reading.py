@@ -17,6 +17,7 @@ from convert.datasets.spec import DatasetSpec
 from convert.datasets.split_names import selected_by
 from edge.errors import DataError
 from edge.registry import load_entry
+from edge.system.files import hash_file
 
 READERS: Final = {
     "fer2013": "convert.datasets.fer2013:Fer2013Csv",
@@ -132,17 +133,9 @@ def _hash(spec: DatasetSpec, form: str, reader: Reader) -> str:
     """sha256 of the form, what is asked for, and each file's name and content; not of where the files lie."""
     digest = hashlib.sha256(f"{form};{spec.canonical()}\n".encode())
     root = spec.path if spec.path.is_dir() else spec.path.parent
-    for file in reader.files(spec.path):
-        digest.update(f"{file.relative_to(root).as_posix()} {_hash_file(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        for file in reader.files(spec.path):
+            digest.update(f"{file.relative_to(root).as_posix()} {hash_file(file)}\n".encode())
     except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror or error}") from error
+        raise DataError(error.filename, f"cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()

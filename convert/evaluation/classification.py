@@ -116,6 +116,10 @@ class PairedDifference:
     only_second: int
     p_value: float
 
+    def drop_points(self) -> tuple[float, float, float]:
+        """Return the fall of the accuracy in percentage points, and the ends of its interval."""
+        return -100 * self.value + 0.0, -100 * self.high, -100 * self.low  # + 0.0: no negative zero
+
     def pictures_to_decide(self, limit: float) -> int:
         """About how many pictures would put the whole interval on one side of ``limit``, should the value stay.
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.datasets import Dataset
+from convert.datasets.dataset import Colour
 from convert.evaluation.classification import (
     Calibration,
     Ints,
@@ -179,26 +180,35 @@ class Run:
         data: the pictures.
         float_scores: (n, labels) calibrated probabilities of the float model.
         quantized_scores: (n, labels) of the quantized one.
+        delegated_nodes: nodes of the quantized model's plan that XNNPACK took.
+        total_nodes: nodes of the plan; 1 when XNNPACK took the whole graph.
     """
 
     comparison: Comparison
     data: EvaluationSet
     float_scores: Floats
     quantized_scores: Floats
+    delegated_nodes: int
+    total_nodes: int
 
 
-def make_evaluation_set(dataset: Dataset, *, manifest: EmotionManifest) -> EvaluationSet:
-    """The pictures of a data set as a model takes them, labels by name in the model's order.
+def make_evaluation_set(dataset: Dataset, *, labels: Sequence[str], size_px: int, colour: Colour) -> EvaluationSet:
+    """Return the pictures of a data set as a model takes them.
+
+    Args:
+        dataset: labelled faces.
+        labels: the model's, in its order, by our names.
+        size_px: side of its input.
+        colour: of its input.
 
     Raises:
         DataError: no picture of any of the model's labels.
     """
-    classes = dataset.class_indices(manifest.labels)
+    classes = dataset.class_indices(labels)
     known = classes >= 0
     if not known.any():
-        raise DataError(dataset.name, f"no picture of any label of the model: {', '.join(manifest.labels)}")
-    chosen = dataset.select(known)
-    pixels = chosen.model_inputs(size_px=manifest.crop.size_px, colour=manifest.input.colour)
+        raise DataError(dataset.name, f"no picture of any label of the model: {', '.join(labels)}")
+    pixels = dataset.select(known).model_inputs(size_px=size_px, colour=colour)
     return EvaluationSet(dataset.name, dataset.sha256, pixels, classes[known], int((~known).sum()))
 
 
@@ -244,15 +254,14 @@ def compare(bundle: Bundle[EmotionManifest], reference: Predict, data: Evaluatio
     with QuantizedModel(bundle) as model:
         small = model.scores(data.pixels)
         large = softmax(reference(data.pixels), temperature=temperature)
-        slices = _compare_slices(model, reference, data, temperature=temperature)
-    comparison = decide(
-        large, small, data.labels, labels_of_model=bundle.manifest.labels, temperature=temperature, limits=limits,
-        dataset=data.name, slices=slices,
-    )  # fmt: skip
-    return Run(comparison, data, large, small)
+        comparison = compare_scores(
+            large, small, data.labels, labels_of_model=bundle.manifest.labels, temperature=temperature, limits=limits,
+            dataset=data.name, slices=_compare_slices(model, reference, data),
+        )  # fmt: skip
+        return Run(comparison, data, large, small, model.delegated_nodes, model.total_nodes)
 
 
-def decide(
+def compare_scores(
     float_scores: Floats,
     quantized_scores: Floats,
     labels: Ints,
@@ -278,12 +287,13 @@ def decide(
     large, small = float_scores.argmax(1), quantized_scores.argmax(1)
     right_large, right_small = large == labels, small == labels
     difference = paired_difference(right_large, right_small)
+    drop, drop_low, drop_high = difference.drop_points()
     confusions = [confusion_matrix(labels, top, classes=len(labels_of_model)) for top in (large, small)]
     classes = tuple(
         _class_verdict(name, right_large[labels == k], right_small[labels == k], limits)
         for k, name in enumerate(labels_of_model)
     )
-    status, reason = judge(difference, classes, limits)
+    status, reason = apply_gate(difference, classes, limits)
     distance = np.abs(float_scores - quantized_scores)
     before = _sharpen(quantized_scores, temperature)
     return Comparison(
@@ -294,9 +304,9 @@ def decide(
         accuracy_float=accuracy(labels, large),
         accuracy_quantized=accuracy(labels, small),
         difference=difference,
-        drop=_points(difference.value),
-        drop_low=-100 * difference.high,
-        drop_high=-100 * difference.low,
+        drop=drop,
+        drop_low=drop_low,
+        drop_high=drop_high,
         macro_f1_float=macro_f1(confusions[0]),
         macro_f1_quantized=macro_f1(confusions[1]),
         agreement=float((large == small).mean()),
@@ -313,7 +323,7 @@ def decide(
     )
 
 
-def judge(difference: PairedDifference, classes: Sequence[ClassVerdict], limits: Limits) -> tuple[Status, str]:
+def apply_gate(difference: PairedDifference, classes: Sequence[ClassVerdict], limits: Limits) -> tuple[Status, str]:
     """Pass, fail or undecided, and why in one line.
 
     Args:
@@ -321,20 +331,21 @@ def judge(difference: PairedDifference, classes: Sequence[ClassVerdict], limits:
         classes: the classes' verdicts.
         limits: what may be lost.
     """
-    low, high = -100 * difference.high, -100 * difference.low
-    drop = fell("accuracy", _points(difference.value), low, high, f"n = {difference.n:,}")
+    drop, low, high = difference.drop_points()
+    said = format_drop("accuracy", drop=drop, low=low, high=high, counts=f"n = {difference.n:,}")
     limit = f"{limits.max_drop:g} allowed"
     if low > limits.max_drop:
-        return "failed", f"{drop}, {limit}"
+        return "failed", f"{said}, {limit}"
     fallen = [one for one in classes if not one.passed]
     if fallen:
         worst = max(fallen, key=lambda one: one.drop)
-        return "failed", (
-            f"{fell(f'recall of {worst.label}', worst.drop, worst.drop_low, worst.drop_high, f'n = {worst.n:,}')},"
-            f" {limits.max_class_drop:g} allowed"
-        )
+        said = format_drop(
+            f"recall of {worst.label}", drop=worst.drop, low=worst.drop_low, high=worst.drop_high,
+            counts=f"n = {worst.n:,}",
+        )  # fmt: skip
+        return "failed", f"{said}, {limits.max_class_drop:g} allowed"
     if high <= limits.max_drop:
-        return "passed", f"{drop}, {limit}"
+        return "passed", f"{said}, {limit}"
     wanted = difference.pictures_to_decide(-limits.max_drop / 100)
     enough = f"bring about {_round_up(wanted):,}" if wanted < 10_000_000 else "the drop lies on the limit itself"
     return "undecided", (
@@ -343,11 +354,11 @@ def judge(difference: PairedDifference, classes: Sequence[ClassVerdict], limits:
     )
 
 
-def fell(what: str, drop: float, low: float, high: float, counts: str) -> str:
-    """``accuracy fell by 0.25 points (-0.08..+0.58, n = 3,589)``; a negative drop is called a rise.
+def format_drop(what: str, *, drop: float, low: float, high: float, counts: str) -> str:
+    """Return ``accuracy fell by 0.25 points (-0.08..+0.58, n = 3,589)``; a negative drop is called a rise.
 
     Args:
-        what: that fell.
+        what: the figure's name.
         drop: in points.
         low: lower end of its interval.
         high: upper end.
@@ -368,25 +379,23 @@ def degrade(pixels: Pixels, how: str) -> Pixels:
     return np.stack([_DEGRADATIONS[how](picture).reshape(picture.shape) for picture in pixels])
 
 
-def _compare_slices(
-    model: QuantizedModel, reference: Predict, data: EvaluationSet, *, temperature: float
-) -> tuple[SliceVerdict, ...]:
+def _compare_slices(model: QuantizedModel, reference: Predict, data: EvaluationSet) -> tuple[SliceVerdict, ...]:
     rows = np.random.default_rng(SLICE_SEED).permutation(len(data.labels))[:SLICE_COUNT]
     labels, found = data.labels[rows], []
     for name in SLICES:
         pixels = degrade(data.pixels[rows], name)
         large = reference(pixels).argmax(1) == labels
         small = model.scores(pixels).argmax(1) == labels
-        paired = paired_difference(large, small)
+        drop, low, high = paired_difference(large, small).drop_points()
         found.append(
             SliceVerdict(
-                name,
-                len(rows),
-                float(large.mean()),
-                float(small.mean()),
-                _points(paired.value),
-                -100 * paired.high,
-                -100 * paired.low,
+                name=name,
+                n=len(rows),
+                accuracy_float=float(large.mean()),
+                accuracy_quantized=float(small.mean()),
+                drop=drop,
+                drop_low=low,
+                drop_high=high,
             )
         )
     return tuple(found)
@@ -397,24 +406,29 @@ def _class_verdict(
 ) -> ClassVerdict:
     n = len(right_float)
     if not n:
-        return ClassVerdict(label, 0, math.nan, math.nan, math.nan, math.nan, math.nan, gates=False, passed=True)
-    paired = paired_difference(right_float, right_quantized)
-    low, gates = -100 * paired.high, n >= CLASS_GATE_COUNT
+        return ClassVerdict(
+            label=label, n=0, recall_float=math.nan, recall_quantized=math.nan, drop=math.nan, drop_low=math.nan,
+            drop_high=math.nan, gates=False, passed=True,
+        )  # fmt: skip
+    drop, low, high = paired_difference(right_float, right_quantized).drop_points()
+    gates = n >= CLASS_GATE_COUNT
     return ClassVerdict(
-        label, n, float(right_float.mean()), float(right_quantized.mean()),
-        _points(paired.value), low, -100 * paired.low, gates, not (gates and low > limits.max_class_drop),
-    )  # fmt: skip
+        label=label,
+        n=n,
+        recall_float=float(right_float.mean()),
+        recall_quantized=float(right_quantized.mean()),
+        drop=drop,
+        drop_low=low,
+        drop_high=high,
+        gates=gates,
+        passed=not (gates and low > limits.max_class_drop),
+    )
 
 
 def _sharpen(scores: Floats, temperature: float) -> Floats:
     """Scores at temperature 1 from those at another: log scores are logits / T up to a constant a row."""
     logits = np.log(np.maximum(scores, np.float32(1e-30))) * np.float32(temperature)
     return softmax(logits)
-
-
-def _points(difference: float) -> float:
-    """A difference of shares as a fall in percentage points, without a negative zero."""
-    return -100 * difference + 0.0
 
 
 def _round_up(count: int) -> int:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from convert.bundle_writer import MODEL_FILE
 from convert.tflite.edgetpu import EdgeTpuMapping, map_to_edgetpu
 from convert.tflite.graph import Graph, count_macs
-from convert.tflite.probe import FileFacts, TensorFacts, probe_model
+from convert.tflite.probe import TensorFacts, probe_model
+from edge.contract.bundle import MANIFEST_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,17 @@ _COUNTED: Final = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONN
 
 
 def inspect_model(path: Path) -> Inspection:
-    """Looks at any TFLite file; it is loaded and run in a child process first.
+    """Inspect a TFLite file; it is loaded and run in a child process first.
+
+    Args:
+        path: any TFLite file, or a bundle's folder.
 
     Raises:
         ModelFileError: missing, damaged or refused by the interpreter.
     """
-    facts: FileFacts = probe_model(path)
+    if (path / MANIFEST_FILE).is_file():
+        path = path / MODEL_FILE
+    facts = probe_model(path)
     model = path.read_bytes()
     graph = Graph(model)
     ops = tuple(

@@ -8,45 +8,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from convert.tflite.graph import Graph
 from edge.contract.scores import dequantize
-from edge.errors import ConversionError
-from edge.infer.litert import import_runtime, quiet_native_log
+from edge.infer.litert import open_interpreter
 from edge.records import Floats
 
 Pixels = npt.NDArray[np.uint8]
 """(n, height, width, channels) uint8."""
 
 
-def open_interpreter(model: bytes, *, threads: int = 1, keep_tensors: bool = False) -> Any:
-    """Return the runtime's interpreter of a model, ready to be fed.
-
-    Args:
-        model: the TFLite file.
-        threads: of the CPU kernels.
-        keep_tensors: keep the values of inner tensors; without a delegate, which would keep them to itself.
-
-    Raises:
-        ValueError: the interpreter refuses the model.
-        RuntimeError: the same.
-    """
-    runtime = import_runtime()
-    resolver = runtime.OpResolverType
-    with quiet_native_log():
-        interpreter = runtime.Interpreter(
-            model_content=model,
-            num_threads=threads,
-            experimental_op_resolver_type=resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep_tensors else resolver.AUTO,
-            experimental_preserve_all_tensors=keep_tensors,
-        )
-        interpreter.allocate_tensors()
-    return interpreter
-
-
 def run_pictures(interpreter: Any, pictures: npt.NDArray[Any], tensors: Sequence[int]) -> list[npt.NDArray[Any]]:
     """Run pictures one by one and return the raw values of tensors, stacked along a new first axis.
 
     Args:
-        interpreter: from `open_interpreter`.
+        interpreter: the runtime's own, from `edge.infer.litert.open_interpreter`.
         pictures: (n, height, width, channels) uint8 pixels, or float32 as the model expects them.
         tensors: indices of the tensors.
     """
@@ -59,25 +34,36 @@ def run_pictures(interpreter: Any, pictures: npt.NDArray[Any], tensors: Sequence
     return [np.stack(values) for values in zip(*rows, strict=True)]
 
 
+def run_outputs(model: bytes, pictures: npt.NDArray[Any], *, threads: int = 1) -> npt.NDArray[Any]:
+    """Return the raw values (n, ...) of a model's only output.
+
+    Raises:
+        InferenceError: the interpreter refuses the model.
+    """
+    interpreter = open_interpreter(model, threads=threads)
+    (output,) = interpreter.get_output_details()
+    return run_pictures(interpreter, pictures, [output["index"]])[0][:, 0]
+
+
 def run_logits(model: bytes, pixels: Pixels) -> Floats:
     """Return the (n, classes) float32 logits of a float or quantized graph.
 
     Raises:
-        ConversionError: the interpreter refuses the graph.
+        InferenceError: the interpreter refuses the graph.
     """
-    try:
-        interpreter = open_interpreter(model, threads=2)
-    except (ValueError, RuntimeError) as error:
-        raise ConversionError(f"the interpreter refuses the graph: {' '.join(str(error).split())}") from None
-    (output,) = interpreter.get_output_details()
-    (raw,) = run_pictures(interpreter, pixels, [output["index"]])
-    scale, zero_point = output["quantization"]
-    return dequantize(raw[:, 0], scale=scale or 1.0, zero_point=zero_point)
+    graph = Graph(model)
+    return to_reals(graph, graph.outputs[0], run_outputs(model, pixels, threads=2))
+
+
+def to_reals(graph: Graph, tensor: int, raw: npt.NDArray[Any]) -> Floats:
+    """Return the float32 values of a tensor's raw ones by its scale and zero point; of a float tensor the same."""
+    scales, zero_points = graph.quantization(tensor)
+    return dequantize(raw, scale=(scales or [1.0])[0], zero_point=(zero_points or [0])[0])
 
 
 def record_tensors(model: bytes, pixels: Pixels, tensors: Sequence[int]) -> dict[int, npt.NDArray[Any]]:
-    """Return the raw values of inner tensors by index, pictures stacked."""
-    interpreter = open_interpreter(model, keep_tensors=True)
+    """Return the raw values of inner tensors by index, pictures stacked; without XNNPACK, which hides them."""
+    interpreter = open_interpreter(model, xnnpack=False, keep_tensors=True)
     return dict(zip(tensors, run_pictures(interpreter, pixels, tensors), strict=True))
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 
-from convert.tflite.interpreter import open_interpreter
+from convert.tflite.child import last_line, run_module
 from edge.errors import ConversionError
-from edge.infer.litert import execution_plan
+from edge.infer.litert import execution_plan, open_interpreter
 
 WARM_UP: Final = 30
 RUNS: Final = 300
@@ -44,24 +41,20 @@ class Latency:
     total_nodes: int
 
 
-def measure_latency(model: Path, *, threads: Sequence[int]) -> tuple[Latency, ...]:
-    """Measures a file in a child process, once for each number of threads.
+def measure_latency(model: bytes, *, threads: Sequence[int]) -> tuple[Latency, ...]:
+    """Measure a model in a child process, once for each number of threads.
 
     Args:
-        model: a ``.tflite`` file.
+        model: a TFLite file.
         threads: numbers of threads of the CPU kernels.
 
     Raises:
         ConversionError: the child does not come to an end.
     """
-    root = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
-    command = [sys.executable, "-m", "convert.tflite.latency", str(model.resolve()), *map(str, threads)]
-    child = subprocess.run(command, capture_output=True, check=False, env=environment)
+    child = run_module("convert.tflite.latency", *map(str, threads), stdin=model)
     if child.returncode:
-        last = child.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit {child.returncode}"]
-        raise ConversionError(f"{model}: its latency cannot be measured: {last[0]}")
-    return tuple(Latency(**found) for found in json.loads(child.stdout))
+        raise ConversionError(f"the model's latency cannot be measured: {last_line(child)}")
+    return msgspec.json.decode(child.stdout, type=tuple[Latency, ...])
 
 
 def _measure(model: bytes, threads: int) -> Latency:
@@ -87,5 +80,5 @@ def _measure(model: bytes, threads: int) -> Latency:
 
 
 if __name__ == "__main__":
-    content = Path(sys.argv[1]).read_bytes()
-    print(json.dumps([asdict(_measure(content, int(count))) for count in sys.argv[2:]]))
+    content = sys.stdin.buffer.read()
+    print(msgspec.json.encode([_measure(content, int(count)) for count in sys.argv[1:]]).decode())

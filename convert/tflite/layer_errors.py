@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.tflite.graph import Graph
-from convert.tflite.interpreter import Pixels, record_tensors
-from edge.contract.scores import dequantize
+from convert.tflite.interpreter import Pixels, record_tensors, to_reals
 
 PICTURES: Final = 16
 
@@ -54,10 +53,7 @@ def measure_layers(tflite: bytes, quantized: bytes, pixels: Pixels) -> tuple[Lay
     quantized_values = record_tensors(quantized, chosen, [pair[3] for pair in pairs])
     found = []
     for op, name, index, twin in pairs:
-        scales, zero_points = small.quantization(twin)
-        raw = quantized_values[twin]
-        values = dequantize(raw, scale=scales[0], zero_point=zero_points[0]) if scales else raw.astype(np.float32)
-        reference = float_values[index].astype(np.float32)
+        values, reference = to_reals(small, twin, quantized_values[twin]), float_values[index].astype(np.float32)
         if values.shape == reference.shape:
             noise = signal_to_noise_db(reference, values)
             found.append(LayerError(op, name, noise, float(reference.min()), float(reference.max())))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
+from convert.tflite.child import last_line, run_module
+from convert.tflite.graph import Graph
 from edge.errors import ModelFileError
+from edge.infer.litert import execution_plan, open_interpreter
 
 TIMEOUT_S: Final = 120.0
 
@@ -67,63 +69,46 @@ def probe_model(path: Path) -> FileFacts:
     """
     if not path.is_file():
         raise ModelFileError(path, "no such file")
-    command = [sys.executable, "-m", "convert.tflite.probe", str(path.resolve())]
-    root = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
     try:
-        child = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False, env=environment)
+        child = run_module("convert.tflite.probe", str(path.resolve()), timeout_s=TIMEOUT_S)
     except subprocess.TimeoutExpired:
         raise ModelFileError(path, f"the interpreter did not load it within {TIMEOUT_S:g} s") from None
     if child.returncode < 0:
         raise ModelFileError(path, f"damaged: it crashes the interpreter (signal {-child.returncode})")
     if child.returncode:
-        lines = child.stderr.decode(errors="replace").strip().splitlines()
-        raise ModelFileError(path, lines[-1] if lines else "the interpreter refuses it")
-    said = json.loads(child.stdout)
-    inputs, outputs = (tuple(_tensor(entry) for entry in said[key]) for key in ("inputs", "outputs"))
-    return FileFacts(inputs, outputs, tuple(said["plan"]))
+        raise ModelFileError(path, last_line(child))
+    return msgspec.json.decode(child.stdout, type=FileFacts)
 
 
-def look_at(model: bytes) -> FileFacts:
-    """`probe_model` in this process, for bytes that were made here.
+def _load(model: bytes) -> FileFacts:
+    """Load and run a model in this process.
 
     Raises:
-        ValueError: the interpreter or the flatbuffer reader refuses them.
-        RuntimeError: the same.
+        ValueError: the flatbuffer reader refuses it.
+        InferenceError: the interpreter refuses it.
     """
-    from convert.tflite.graph import Graph
-    from convert.tflite.interpreter import open_interpreter
-    from edge.infer.litert import execution_plan
-
     Graph(model)
     interpreter = open_interpreter(model)
-    for details in interpreter.get_input_details():
+    sources, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    for details in sources:
         interpreter.set_tensor(details["index"], np.zeros(details["shape"], details["dtype"]))
     interpreter.invoke()
-    inputs, outputs = (
-        tuple(_facts(details) for details in part)
-        for part in (interpreter.get_input_details(), interpreter.get_output_details())
-    )
-    return FileFacts(inputs, outputs, tuple(execution_plan(interpreter)))
+    return FileFacts(tuple(map(_facts, sources)), tuple(map(_facts, outputs)), tuple(execution_plan(interpreter)))
 
 
 def _facts(details: dict[str, Any]) -> TensorFacts:
     scale, zero_point = details["quantization"]
-    shape = tuple(int(side) for side in details["shape"])
-    return TensorFacts(details["name"], shape, np.dtype(details["dtype"]).name, float(scale), int(zero_point))
-
-
-def _tensor(entry: dict[str, Any]) -> TensorFacts:
-    return TensorFacts(**{**entry, "shape": tuple(entry["shape"])})
-
-
-def _main(path: Path) -> None:
-    try:
-        facts = look_at(path.read_bytes())
-    except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(" ".join(str(error).split()) or "the interpreter refuses it")
-    print(json.dumps(asdict(facts)))
+    return TensorFacts(
+        name=details["name"],
+        shape=tuple(map(int, details["shape"])),
+        dtype=np.dtype(details["dtype"]).name,
+        scale=float(scale),
+        zero_point=int(zero_point),
+    )
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]))
+    try:
+        print(msgspec.json.encode(_load(Path(sys.argv[1]).read_bytes())).decode())
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.exit(" ".join(str(error).split()) or "the interpreter refuses it")

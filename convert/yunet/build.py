@@ -6,14 +6,15 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from convert.bundle_writer import describe_golden, describe_model
-from convert.tflite.interpreter import open_interpreter, run_pictures
+from convert.golden import PICTURES, read_portrait
+from convert.tflite.graph import Graph
+from convert.tflite.interpreter import run_outputs
 from convert.yunet.calibrate import CalibratedYuNet, calibrate, pad_stem
 from convert.yunet.network import STRIDES, Array, YuNetWeights, build_network, decode_cells, load_weights
 from convert.yunet.scenes import Picture, compose_scenes, hash_scenes, read_sources
@@ -30,10 +31,7 @@ from edge.contract.manifest import (
     TrainedFrom,
 )
 from edge.contract.preprocess import fit_letterbox, resize
-from edge.errors import DataError
 
-SIZES_WH = ((320, 256), (640, 480), (1280, 960), (320, 192), (640, 384), (1280, 736))
-"""4:3 and 16:9 at about 320, 640 and 1280 pixels, in multiples of the largest stride."""
 CALIBRATION_SIZE_WH = (640, 480)
 CALIBRATION_SCENES = 96
 RECIPE = "yunet-int8/1: channels rescaled to their range near faces, heads mapped onto 0..1, per-channel weights"
@@ -45,7 +43,6 @@ MAX_STEPS_XNNPACK = 8
 MAX_STEPS_OTHER = 40
 _FINDER_SIDE_PX = 640
 _FINDER_SCORE = 0.7
-_PICTURES = Path(__file__).parent.parent / "pictures"
 _ORIGIN = "faces of Eileen Collins (NASA) and Grace Hopper (US Navy), public domain, on synthetic seed 0"
 _LICENCE = "MIT"
 _NOTICE = Path(__file__).with_name("licences") / "yunet.txt"
@@ -145,11 +142,9 @@ def make_detector_bundle(
     """
     model = quantize_yunet(detector.yunet, size_wh=size_wh)
     inputs, origins = _golden_inputs(size_wh)
-    interpreter = open_interpreter(model)
-    (details,) = interpreter.get_output_details()
-    outputs = run_pictures(interpreter, inputs, [details["index"]])[0][:, 0]
-    golden = Golden(inputs, (outputs,), origins)
-    scale, zero_point = details["quantization"]
+    golden = Golden(inputs, (run_outputs(model, inputs),), origins)
+    graph = Graph(model)
+    (scale,), (zero_point,) = graph.quantization(graph.outputs[0])
     manifest = DetectManifest(
         schema="mien.manifest/1",
         name=name,
@@ -159,7 +154,9 @@ def make_detector_bundle(
         edgetpu_model=None,
         input=InputSpec(shape=(1, size_wh[1] + 1, size_wh[0] + 1, 3), dtype="int8", colour="bgr"),
         outputs=(
-            OutputSpec(name="cells", shape=(1, *outputs.shape[1:]), dtype="int8", scale=scale, zero_point=zero_point),
+            OutputSpec(
+                name="cells", shape=graph.shape(graph.outputs[0]), dtype="int8", scale=scale, zero_point=zero_point
+            ),
         ),
         quantization=Quantization(scheme="int8", recipe=RECIPE, calibration=detector.calibration),
         trained_from=TrainedFrom(
@@ -194,10 +191,8 @@ def _golden_inputs(size_wh: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], tup
     for seed, picture in enumerate(inputs):
         blocks = np.random.default_rng(seed).integers(0, 256, (height // 32, width // 32, 3), np.uint8)
         picture[1:, 1:] = blocks.repeat(32, axis=0).repeat(32, axis=1)
-    collins, hopper = (cv2.imread(str(_PICTURES / f"{name}_face.png")) for name in ("collins", "hopper"))
-    if collins is None or hopper is None:
-        raise DataError(_PICTURES, "the golden samples' pictures are missing")
+    collins, hopper = map(read_portrait, PICTURES)
     large, small = min(120, height // 2), min(48, width // 4)
-    inputs[0, 17 : 17 + large, 17 : 17 + large] = resize(np.asarray(collins, np.uint8), (large, large))
-    inputs[0, 17 : 17 + small, -small:] = resize(np.asarray(hopper, np.uint8), (small, small))
+    inputs[0, 17 : 17 + large, 17 : 17 + large] = resize(collins, (large, large))
+    inputs[0, 17 : 17 + small, -small:] = resize(hopper, (small, small))
     return inputs, (_ORIGIN, "synthetic seed 1")

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from convert.evaluation.detection import BoxSet, Detected, average_precision, match_all, pairwise_iou, resampled_drops
-from convert.evaluation.verdict import Status, fell
+from convert.evaluation.verdict import Status, format_drop
 from edge.contract.bundle import Bundle
 from edge.contract.manifest import DetectManifest
 from edge.detect.base import FaceDetector
@@ -142,10 +142,10 @@ def compare_detectors(bundle: Bundle[DetectManifest], onnx: Path, data: BoxSet, 
     with quiet_native_log():
         reference = OpenCvYuNetDetector(onnx, size_wh=size_wh, score=SCORE_FLOOR, max_faces=FACES_LIMIT)
     large = _find(reference, data)
-    return DetectorRun(data, large, small, decide_detectors(large, small, data, max_drop=max_drop, nodes=nodes))
+    return DetectorRun(data, large, small, compare_detections(large, small, data, max_drop=max_drop, nodes=nodes))
 
 
-def decide_detectors(
+def compare_detections(
     large: list[Faces], small: list[Faces], data: BoxSet, *, max_drop: float, nodes: tuple[int, int]
 ) -> DetectorComparison:
     """The verdict on what two detectors found.
@@ -161,7 +161,7 @@ def decide_detectors(
     matched = {px: [match_all(truth, found, min_px=px) for found in (large, small)] for px in SIZES_PX}
     sizes = tuple(_compare_size(px, *pair) for px, pair in matched.items())
     gate = next(size for size in sizes if size.min_px == GATE_PX)
-    status, reason = judge_drop(gate, pictures=len(truth), max_drop=max_drop)
+    status, reason = apply_gate(gate, pictures=len(truth), max_drop=max_drop)
     floats, again = _count_found_again(large, small)
     return DetectorComparison(
         status=status,
@@ -179,7 +179,7 @@ def decide_detectors(
     )
 
 
-def judge_drop(gate: SizeVerdict, *, pictures: int, max_drop: float) -> tuple[Status, str]:
+def apply_gate(gate: SizeVerdict, *, pictures: int, max_drop: float) -> tuple[Status, str]:
     """Pass, fail or undecided, and why in one line.
 
     Args:
@@ -189,13 +189,13 @@ def judge_drop(gate: SizeVerdict, *, pictures: int, max_drop: float) -> tuple[St
     """
     interval = f"{gate.drop_low:+.2f}..{gate.drop_high:+.2f}"
     counts = f"{gate.n:,} faces of {gate.min_px:g} px and more on {pictures:,} pictures"
-    drop = f"{fell('average precision', gate.drop, gate.drop_low, gate.drop_high, counts)}, {max_drop:g} allowed"
+    said = format_drop("average precision", drop=gate.drop, low=gate.drop_low, high=gate.drop_high, counts=counts)
     if pictures < FEWEST_PICTURES or not gate.n:
         return "undecided", f"{counts} decide nothing, bring {FEWEST_PICTURES} at least"
     if gate.drop_low > max_drop:
-        return "failed", drop
+        return "failed", f"{said}, {max_drop:g} allowed"
     if gate.drop_high <= max_drop:
-        return "passed", drop
+        return "passed", f"{said}, {max_drop:g} allowed"
     half, distance = (gate.drop_high - gate.drop_low) / 2, abs(gate.drop - max_drop)
     wanted = pictures * (half / max(distance, 1e-6)) ** 2
     enough = "the drop lies on the limit itself"

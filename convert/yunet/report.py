@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
-from convert.console import encode_json
 from convert.evaluation.detection import IOU_LIMIT
 from convert.yunet.compare import (
     DEFAULT_SCORE,
@@ -40,26 +37,6 @@ class DetectorReport:
     reference: str
     comparison: DetectorComparison
     notes: str
-
-
-def make_detector_report(
-    manifest: DetectManifest, comparison: DetectorComparison, *, reference: str, notes: str
-) -> DetectorReport:
-    """The report, with the verdict in the manifest.
-
-    Args:
-        manifest: of the bundle that was compared.
-        comparison: what was measured.
-        reference: name of the float network's file.
-        notes: for the model card.
-    """
-    judged = msgspec.structs.replace(manifest, status=comparison.status, metrics=_metrics(comparison))
-    return DetectorReport(SCHEMA, judged, reference, comparison, notes)
-
-
-def encode_detector_report(report: DetectorReport) -> bytes:
-    """``report.json``."""
-    return encode_json(report)
 
 
 def figures(found: DetectorComparison) -> list[tuple[str, str, str, str]]:
@@ -122,7 +99,8 @@ def make_detector_card(report: DetectorReport) -> bytes:
     return "\n".join(lines).encode()
 
 
-def _metrics(found: DetectorComparison) -> tuple[Metric, ...]:
+def list_metrics(found: DetectorComparison) -> tuple[Metric, ...]:
+    """Return what the manifest says of a comparison."""
     gate = next(size for size in found.sizes if size.min_px == GATE_PX)
     values = [(f"average_precision_{size.min_px:g}px", size.n, size.float32, size.quantized) for size in found.sizes]
     suffix = f"{GATE_PX:g}px_at_{DEFAULT_SCORE:g}"

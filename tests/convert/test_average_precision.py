@@ -22,7 +22,7 @@ from convert.evaluation.detection import (
     read_boxes,
     resampled_drops,
 )
-from convert.yunet.compare import SizeVerdict, decide_detectors, judge_drop
+from convert.yunet.compare import SizeVerdict, apply_gate, compare_detections
 from edge.bundles.locate import find_bundle
 from edge.contract.bundle import load_detect_bundle
 from edge.errors import DataError
@@ -164,7 +164,7 @@ def test_the_bootstrap_repeats_itself_and_sees_no_difference_where_there_is_none
     [(-0.4, 0.9, 100, "passed"), (1.1, 5.0, 100, "failed"), (-0.4, 1.7, 100, "undecided"), (0, 0, 20, "undecided")],
 )
 def test_a_verdict_needs_the_whole_interval_on_one_side(low: float, high: float, pictures: int, status: str) -> None:
-    verdict, reason = judge_drop(
+    verdict, reason = apply_gate(
         SizeVerdict(20, 195, 0.96, 0.955, (low + high) / 2, low, high), pictures=pictures, max_drop=1.0
     )
     assert verdict == status
@@ -177,10 +177,10 @@ def test_both_detectors_are_judged_on_the_same_pictures() -> None:
     blank = np.zeros((8, 8, 3), np.uint8)
     data = read_nothing(tuple(LabelledPicture(f"{i}", blank, boxes) for i, boxes in enumerate(true)))
     blind = [NO_FACES] * len(faces)
-    same = decide_detectors(faces, faces, data, max_drop=1.0, nodes=(1, 1))
+    same = compare_detections(faces, faces, data, max_drop=1.0, nodes=(1, 1))
     assert (same.status, same.float32) == ("passed", same.quantized)
     assert same.float_faces == same.found_again > 0
-    broken = decide_detectors(faces, blind, data, max_drop=1.0, nodes=(1, 1))
+    broken = compare_detections(faces, blind, data, max_drop=1.0, nodes=(1, 1))
     assert (broken.status, broken.found_again, broken.quantized.recall) == ("failed", 0, 0.0)
     assert [size.quantized for size in broken.sizes] == [0.0, 0.0, 0.0]
 

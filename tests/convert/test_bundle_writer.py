@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ SHIPPED = MODELS_DIR / "emotion-ferplus"
 
 def rewrite(folder: Path, **options: object) -> None:
     bundle = load_bundle(SHIPPED)
-    write_bundle(folder, manifest=bundle.manifest, model=bundle.model, golden=bundle.golden, **options)  # type: ignore[arg-type]
+    write_bundle(folder, bundle, **options)  # type: ignore[arg-type]
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -50,7 +51,7 @@ def test_documents_lie_beside_and_the_folder_is_readable_by_all(tmp_path: Path) 
 def test_parts_that_do_not_fit_are_never_put_in_place(tmp_path: Path) -> None:
     bundle = load_bundle(SHIPPED)
     with pytest.raises(BundleError, match=r"b/model\.tflite: sha256"):
-        write_bundle(tmp_path / "b", manifest=bundle.manifest, model=b"another", golden=bundle.golden)
+        write_bundle(tmp_path / "b", replace(bundle, model=b"another"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -59,7 +60,7 @@ def test_a_failed_replacement_leaves_the_old_bundle(tmp_path: Path) -> None:
     before = contents(tmp_path / "b")
     bundle = load_bundle(SHIPPED)
     with pytest.raises(BundleError):
-        write_bundle(tmp_path / "b", manifest=bundle.manifest, model=b"x", golden=bundle.golden, force=True)
+        write_bundle(tmp_path / "b", replace(bundle, model=b"x"), force=True)
     assert contents(tmp_path / "b") == before
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
@@ -70,7 +71,7 @@ def test_force_replaces_and_nothing_else_does(tmp_path: Path) -> None:
         rewrite(tmp_path / "b")
     bundle = load_bundle(SHIPPED)
     newer = msgspec.structs.replace(bundle.manifest, version="9.9.9")
-    write_bundle(tmp_path / "b", manifest=newer, model=bundle.model, golden=bundle.golden, force=True)
+    write_bundle(tmp_path / "b", replace(bundle, manifest=newer), force=True)
     assert load_bundle(tmp_path / "b").manifest.version == "9.9.9"
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 

@@ -224,7 +224,7 @@ def test_a_converted_bundle_loads_repeats_itself_and_finds_the_faces_it_was_show
     detector = calibrate_detector(onnx, pictures, count=16)
     folder = tmp_path / "yunet-160x128"
     made = make_detector_bundle(folder.name, detector, size_wh=(160, 128))
-    write_bundle(folder, manifest=made.manifest, model=made.model, golden=made.golden)
+    write_bundle(folder, made)
     bundle = load_detect_bundle(folder)
     assert bundle.manifest.quantization.calibration is not None
     assert bundle.manifest.quantization.calibration.count == 16

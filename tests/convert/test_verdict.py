@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("ai_edge_litert", reason="needs the device's interpreter")
 pytest.importorskip("flatbuffers", reason="needs the convert extra: pip install 'mien[convert]'")
 
-from convert.evaluation.verdict import SLICES, Comparison, Limits, decide, degrade
+from convert.evaluation.verdict import SLICES, Comparison, Limits, compare_scores, degrade
 from edge.contract.labels import LABELS
 
 
@@ -24,7 +24,7 @@ def planted(*, n: int, lost: int, gained: int = 0, only: int | None = None, limi
     scores = [np.full((n, 7), 0.01, np.float32) for _ in range(2)]
     for table, wrong in zip(scores, (wrong_float, wrong_small), strict=True):
         table[np.arange(n), np.where(wrong, (labels + 1) % 7, labels)] = 0.94
-    return decide(
+    return compare_scores(
         scores[0],
         scores[1],
         labels,

@@ -9,6 +9,7 @@ import numpy as np
 
 from convert.bundle_writer import describe_golden, describe_model, write_bundle
 from convert.frameworks import freeze_to_tflite
+from edge.contract.bundle import Bundle
 from edge.contract.golden import Golden
 from edge.contract.labels import LABELS
 from edge.contract.manifest import (
@@ -49,4 +50,4 @@ def write_float_bundle(model: Any, folder: Path) -> None:
         temperature=1.0,
         thresholds=Thresholds(margin=0.0),
     )
-    write_bundle(folder, manifest=manifest, model=tflite, golden=golden)
+    write_bundle(folder, Bundle(folder, manifest, tflite, None, golden))
