@@ -37,6 +37,7 @@ from edge.publish import Fanout, Message, Moment, Origin, Outgoing, Vitals, make
 from edge.publish.payloads import VERSIONS, BootMark, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
 from edge.publish.time_context import read_moment
 from edge.records import Frame
+from edge.service.base_topic import claim_base_topic
 from edge.service.check import check_choices
 from edge.service.command_queue import CommandQueue, Verb
 from edge.system.crash_guard import CrashGuard
@@ -155,7 +156,8 @@ class Daemon:
         self._models = _describe_models(built)
         is_clean = False
         try:
-            self._serve(built, has_camera=has_camera)
+            with claim_base_topic(config, file=file):
+                self._serve(built, has_camera=has_camera)
             is_clean = self._failure is None and not self._inference_hangs
         except ConfigError:
             is_clean = True  # no model's fault

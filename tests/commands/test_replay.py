@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tools import ROOT
 
-PICTURES = ROOT / "edge" / "demo" / "pictures"
+PICTURES = ROOT / "edge" / "capture" / "portraits"
 
 
 def replay(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

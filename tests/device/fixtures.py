@@ -72,7 +72,7 @@ def make_variant(wheelhouse: Path, *, beside: Path, version: str, fails: bool = 
         (source / name / "__init__.py").touch()
     (source / "edge" / "__init__.py").write_text(f'"""Another version."""\n\n__version__ = "{version}"\n')
     if fails:
-        with (source / "edge" / "daemon.py").open("a") as module:
+        with (source / "edge" / "service" / "daemon.py").open("a") as module:
             module.write('\n\ndef run_daemon(*_: object, **__: object) -> int:\n    raise OSError("broken")\n')
     shutil.copytree(beside, wheelhouse, copy_function=os.link, ignore=shutil.ignore_patterns("mien-*"))
     subprocess.run([*PIP, "wheel", "--no-deps", "--wheel-dir", wheelhouse, source], check=True)

@@ -84,6 +84,33 @@ def test_install_upgrade_rollback_and_uninstall(device: Container, tmp_path: Pat
     assert everything(device) == bare, "nothing is left behind"
 
 
+def test_a_second_camera_has_a_name_of_its_own_and_leaves_the_first_alone(device: Container, tmp_path: Path) -> None:
+    install(device)
+    assert 'name = "front"' in device.run("cat", "/etc/mien/front.toml").stdout.splitlines()
+    service = Service(device, "front", heard=tmp_path / "heard")
+    service.configure(SYNTHETIC)
+    device.run("systemctl", "start", "mosquitto")
+    device.run("systemctl", "enable", "--now", service.unit)
+    before = service.show("MainPID"), versions(device)
+
+    _, told = install(device, "next", "garden")
+    assert "systemctl enable --now mien@garden" in told
+    assert (service.show("MainPID"), versions(device)) == before, "neither reinstalled nor restarted"
+    assert device.run("cat", "/etc/mien/front.toml").stdout == SYNTHETIC
+    written = device.run("cat", "/etc/mien/garden.toml").stdout
+    assert written == device.run("cat", "/etc/mien/mien.toml.example").stdout.replace(
+        '# name = "camera"', 'name = "garden"'
+    )
+    assert device.run("mien", "config", "check", "/etc/mien/garden.toml").returncode == 0
+
+    other = Service(device, "garden", heard=tmp_path / "other")
+    other.configure(SYNTHETIC)  # its owner copied the first one's file
+    assert device.run("systemctl", "start", other.unit, check=False).returncode != 0
+    assert other.show("ExecMainStatus") == "78"
+    assert "camera.name: front: process" in other.log
+    assert service.show("MainPID") == before[0]
+
+
 def test_a_wheelhouse_without_mien_changes_nothing(device: Container) -> None:
     bare = everything(device)
     device.run("mkdir", "/run/empty")
