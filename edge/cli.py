@@ -11,7 +11,7 @@ from rich.console import Console
 
 from edge import __version__
 from edge.cli_app import run_app
-from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, UsageError
+from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, UsageError, config_context
 
 if TYPE_CHECKING:
     from edge.config.schema import Config
@@ -124,9 +124,15 @@ def replay(
     """Run every frame of a file through the pipeline, deterministically."""
     from edge.commands.replay import replay_files
 
-    replay_files(
-        source, config_file=config, overrides=parse_overrides(overrides), out=out_file, render_to=render_to, console=err
-    )
+    with config_context(config or "--set"):
+        replay_files(
+            source,
+            config_file=config,
+            overrides=parse_overrides(overrides),
+            out=out_file,
+            render_to=render_to,
+            console=err,
+        )
 
 
 @app.command()
@@ -139,7 +145,8 @@ def bench(
     """Measure this machine: per-stage latency, overhead over the bare models, memory, start-up."""
     from edge.commands.bench import run_bench
 
-    run_bench(source, loops=loops, as_json=as_json, overrides=parse_overrides(overrides), out=out, err=err)
+    with config_context("--set"):
+        run_bench(source, loops=loops, as_json=as_json, overrides=parse_overrides(overrides), out=out, err=err)
 
 
 @config_app.command("check")
@@ -151,7 +158,8 @@ def config_check(file: Annotated[Path, typer.Argument(help="Configuration file (
 
     from edge.service.check import check_config
 
-    check_config(config, file=str(file))
+    with config_context(file):
+        check_config(config)
     out.print(f"{file}: good")
 
 
@@ -236,7 +244,8 @@ def _trusting(file: Path | None) -> Config | None:
     from edge.config.schema import load_config
 
     config = load_config(file)
-    check_keys(config.bundles.trusted_keys, file=str(file))
+    with config_context(file):
+        check_keys(config.bundles.trusted_keys)
     return config
 
 

@@ -5,6 +5,8 @@ The command line prints ``mien: error: <message>`` and exits with ``exit_code``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 EXIT_CLEAN = 0
@@ -31,17 +33,30 @@ class ConfigError(MienError, ValueError):
     """A configuration that cannot be used.
 
     Attributes:
-        file: the configuration file, or a name such as ``--set``.
         key: dotted key, ``camera.fps``; empty where the whole file is meant.
         problem: what is wrong and what is allowed.
+        file: the configuration file, or a name such as ``--set``; empty until `config_context` attaches it.
     """
 
     exit_code = EXIT_CONFIG
 
-    def __init__(self, file: str | Path, key: str, problem: str) -> None:
-        self.file, self.key, self.problem = str(file), key, problem
-        shown = key if key.isprintable() else repr(key)
-        super().__init__(": ".join(part for part in (self.file, shown, problem) if part))
+    def __init__(self, key: str, problem: str, *, file: str | Path = "") -> None:
+        super().__init__(key, problem)
+        self.key, self.problem, self.file = key, problem, str(file)
+
+    def __str__(self) -> str:
+        key = self.key if self.key.isprintable() else repr(self.key)
+        return ": ".join(filter(None, (self.file, key, self.problem)))
+
+
+@contextmanager
+def config_context(file: str | Path) -> Iterator[None]:
+    """Attach the name of the configuration's file to each `ConfigError` that passes without one."""
+    try:
+        yield
+    except ConfigError as error:
+        error.file = error.file or str(file)
+        raise
 
 
 class BundleError(MienError, ValueError):

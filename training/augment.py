@@ -7,7 +7,6 @@ The affine part learns the device's scatter: where a detector's box falls around
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, Final
 
 import cv2
@@ -61,7 +60,7 @@ class Augment(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     noise: float = 0.0
     erase: float = 0.0
 
-    def check(self, *, file: str | Path) -> None:
+    def check(self) -> None:
         """Raises `ConfigError` for a value outside its range."""
         limits = {
             "rotation_deg": 60.0,
@@ -74,7 +73,7 @@ class Augment(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         for name in self.__struct_fields__:
             value, high = getattr(self, name), limits.get(name, 1.0)
             if not 0 <= value <= high:
-                raise ConfigError(file, f"augment.{name}", f"{value} is not in 0..{high:g}")
+                raise ConfigError(f"augment.{name}", f"{value} is not in 0..{high:g}")
 
 
 def augment_batch(images: Pixels, rng: np.random.Generator, options: Augment) -> Pixels:

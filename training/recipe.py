@@ -17,21 +17,15 @@ A recipe is a small TOML file::
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import msgspec
 from msgspec import Struct, field
 
+from edge.config.schema import decode_options, read_toml
 from edge.contract.labels import LABELS
-from edge.errors import ConfigError
+from edge.errors import ConfigError, config_context
 from training.augment import Augment
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 RECIPES: Final = Path(__file__).parent / "recipes"
 
@@ -180,14 +174,9 @@ def load_recipe(name: str | Path) -> Recipe:
     if not path.is_file():
         path = RECIPES / f"{name}.toml"
     if not path.is_file():
-        raise ConfigError(str(name), "", f"no such file, and no recipe of Mien's: {', '.join(recipe_names())}")
-    try:
-        return check_recipe(msgspec.convert(tomllib.loads(path.read_text()), Recipe), file=path)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(path, "", f"not a TOML file: {error}") from error
-    except msgspec.ValidationError as error:
-        problem, _, where = str(error).partition(" - at `$")
-        raise ConfigError(path, where.strip("`."), problem) from error
+        raise ConfigError("", f"no such file, and no recipe of Mien's: {', '.join(recipe_names())}", file=name)
+    with config_context(path):
+        return check_recipe(decode_options(read_toml(path), Recipe))
 
 
 def recipe_names() -> list[str]:
@@ -195,7 +184,7 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
-def check_recipe(recipe: Recipe, *, file: str | Path) -> Recipe:
+def check_recipe(recipe: Recipe) -> Recipe:
     """The recipe itself, when every number is in its range.
 
     Raises:
@@ -220,12 +209,12 @@ def check_recipe(recipe: Recipe, *, file: str | Path) -> Recipe:
         ("distill.temperature", recipe.distill.temperature if recipe.distill else 1, 0.1, 100),
     ):
         if not low <= value <= high:
-            raise ConfigError(file, key, f"{value} is not in {low}..{high}")
+            raise ConfigError(key, f"{value} is not in {low}..{high}")
     unknown = [name for name in data.classes if name not in LABELS]
     if unknown or len(set(data.classes)) != len(data.classes) or len(data.classes) < 2:
-        raise ConfigError(file, "data.classes", f"{list(data.classes)}: two or more different of {', '.join(LABELS)}")
+        raise ConfigError("data.classes", f"{list(data.classes)}: two or more different of {', '.join(LABELS)}")
     if not data.targets or len(set(data.targets)) != len(data.targets):
-        raise ConfigError(file, "data.targets", f"{list(data.targets)}: each of own, votes at most once, at least one")
+        raise ConfigError("data.targets", f"{list(data.targets)}: each of own, votes at most once, at least one")
     for key, values, high in (
         ("logit_adjustment", train.logit_adjustment, 1),
         ("target_weights", train.target_weights, 100),
@@ -233,6 +222,6 @@ def check_recipe(recipe: Recipe, *, file: str | Path) -> Recipe:
         for target, value in values.items():
             if target not in data.targets or not 0 <= value <= high:
                 allowed = f"0..{high} for one of {', '.join(data.targets)}"
-                raise ConfigError(file, f"train.{key}.{target}", f"{value}: wanted {allowed}")
-    recipe.augment.check(file=file)
+                raise ConfigError(f"train.{key}.{target}", f"{value}: wanted {allowed}")
+    recipe.augment.check()
     return recipe

@@ -88,7 +88,7 @@ def sign_bundle(bundle: Bundle[AnyManifest], key_file: Path) -> str:
     return public
 
 
-def check_keys(trusted_keys: Sequence[str], *, file: str) -> None:
+def check_keys(trusted_keys: Sequence[str]) -> None:
     """Demands that trusted keys are keys, and that signatures can be checked here at all.
 
     Raises:
@@ -100,12 +100,12 @@ def check_keys(trusted_keys: Sequence[str], *, file: str) -> None:
         except (binascii.Error, ValueError):
             is_key = False
         if not is_key:
-            raise ConfigError(file, "bundles.trusted_keys", f"{key!r}: not a public key as `mien bundle key` prints it")
+            raise ConfigError("bundles.trusted_keys", f"{key!r}: not a public key as `mien bundle key` prints it")
     if trusted_keys:
         try:
             _import_nacl()
         except MissingDependencyError as error:
-            raise ConfigError(file, "bundles.trusted_keys", str(error)) from None
+            raise ConfigError("bundles.trusted_keys", str(error)) from None
 
 
 def check_signature(bundle: Bundle[AnyManifest], trusted_keys: Sequence[str]) -> None:

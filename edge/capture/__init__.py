@@ -45,7 +45,6 @@ def open_source(
     paced: bool,
     loop: bool = False,
     identity: str | None = None,
-    file: str = "configuration",
     sleep: Sleep | None = None,
 ) -> Source:
     """Opens the configured source.
@@ -58,7 +57,6 @@ def open_source(
         loop: files: begin again at the end, the first frame marked as a discontinuity; also set by the option ``loop``.
         identity: what an earlier source of the same configuration said it was; opened in place of ``config.source``,
             so that a camera is found again under another number.
-        file: the configuration file, for messages.
         sleep: paces files; None waits so that `Source.close` ends the wait.
 
     Raises:
@@ -69,8 +67,8 @@ def open_source(
         SourceError: it cannot be opened for another reason.
         MissingDependencyError: the kind needs a package that is not installed.
     """
-    written = parse_source(config.source, kinds=SOURCES, file=file)
-    spec = parse_source(identity, kinds=SOURCES, file=file) if identity else written
+    written = parse_source(config.source, kinds=SOURCES)
+    spec = parse_source(identity, kinds=SOURCES) if identity else written
     request = SourceRequest(
         target=spec.target,
         name=written.name,
@@ -78,28 +76,27 @@ def open_source(
         clock=clock,
         paced=paced,
         loop=loop,
-        file=file,
         sleep=sleep,
     )
     source: Source = load_entry(SOURCES, spec.kind, what="source").open(request)
     return source
 
 
-def check_source(config: CameraConfig, *, file: str = "configuration") -> None:
+def check_source(config: CameraConfig) -> None:
     """What can be known of a source without opening it: how it is written, and the options of its kind.
 
     Raises:
         ConfigError: the source or its options cannot be meant.
     """
-    module = SOURCES[parse_source(config.source, kinds=SOURCES, file=file).kind].partition(":")[0]
-    decode_options(config.options, importlib.import_module(module).Options, file=file, key="camera.options")
+    module = SOURCES[parse_source(config.source, kinds=SOURCES).kind].partition(":")[0]
+    decode_options(config.options, importlib.import_module(module).Options, key="camera.options")
 
 
-def is_camera(config: CameraConfig, *, file: str = "configuration") -> bool:
+def is_camera(config: CameraConfig) -> bool:
     """Whether the source is one that may be away for a while and come back, unlike a file.
 
     Raises:
         ConfigError: the source cannot be meant.
     """
-    kind = parse_source(config.source, kinds=SOURCES, file=file).kind
+    kind = parse_source(config.source, kinds=SOURCES).kind
     return bool(load_entry(SOURCES, kind, what="source").reopens)

@@ -68,7 +68,6 @@ class SourceRequest:
         paced: files: True plays at their own pace, stamped with the clock; False as fast as they are read, stamped
             with media time, which makes every run the same.
         loop: files: begin again at the end, whatever the options say.
-        file: the configuration file, for messages.
         sleep: paces files; None waits so that `close` ends the wait.
     """
 
@@ -78,7 +77,6 @@ class SourceRequest:
     clock: Clock
     paced: bool = True
     loop: bool = False
-    file: str = "configuration"
     sleep: Sleep | None = None
 
     def options(self, kind: type[O]) -> O:
@@ -87,7 +85,7 @@ class SourceRequest:
         Raises:
             ConfigError: a key unknown or out of range.
         """
-        return decode_options(self.config.options, kind, file=self.file, key="camera.options")
+        return decode_options(self.config.options, kind, key="camera.options")
 
 
 class Pace:

@@ -87,7 +87,7 @@ class GstreamerSource:
         except SourceLostError as error:
             source.close()
             if "erroneous pipeline" in error.problem:
-                raise ConfigError(request.file, "camera.source", f"{request.name!r}: {error.problem}") from None
+                raise ConfigError("camera.source", f"{request.name!r}: {error.problem}") from None
             raise SourceError(error.source, error.problem) from None
         return source
 
@@ -129,9 +129,9 @@ def _arguments(request: SourceRequest) -> list[str]:
     try:
         pipeline = shlex.split(request.target)
     except ValueError as error:
-        raise ConfigError(request.file, "camera.source", f"{request.name!r}: {error}") from None
+        raise ConfigError("camera.source", f"{request.name!r}: {error}") from None
     if not pipeline:
-        raise ConfigError(request.file, "camera.source", f"{request.name!r}: no pipeline behind gstreamer:")
+        raise ConfigError("camera.source", f"{request.name!r}: no pipeline behind gstreamer:")
     size = f"width={request.config.width},height={request.config.height},pixel-aspect-ratio=1/1"
     newest = ["queue", "max-size-buffers=1", "max-size-bytes=0", "max-size-time=0", "leaky=downstream"]
     convert = ["videoconvert", "!", "videoscale", "!", f"video/x-raw,format=BGR,{size}"]

@@ -112,14 +112,14 @@ def _with_login(request: SourceRequest, options: Options) -> str:
         return request.target
     key = "camera.options.username"
     if options.username is None or options.password_file is None:
-        raise ConfigError(request.file, key, "username and password_file belong together")
+        raise ConfigError(key, "username and password_file belong together")
     try:
         address = urlsplit(request.target)
     except ValueError as error:
-        raise ConfigError(request.file, "camera.source", f"{request.name!r}: not an address: {error}") from None
+        raise ConfigError("camera.source", f"{request.name!r}: not an address: {error}") from None
     if "@" in address.netloc:
-        raise ConfigError(request.file, key, "is set, and camera.source names a user as well")
-    password = read_secret(options.password_file, file=request.file, key="camera.options.password_file")
+        raise ConfigError(key, "is set, and camera.source names a user as well")
+    password = read_secret(options.password_file, key="camera.options.password_file")
     login = f"{quote(options.username, safe='')}:{quote(password, safe='')}"
     return address._replace(netloc=f"{login}@{address.netloc}").geturl()
 
@@ -130,11 +130,11 @@ def _check_reachable(request: SourceRequest, *, timeout_s: float) -> None:
         address = urlsplit(request.target)
         host, port = address.hostname, address.port or PORTS.get(address.scheme.lower())
     except ValueError as error:
-        raise ConfigError(request.file, "camera.source", f"{request.name!r}: not an address: {error}") from None
+        raise ConfigError("camera.source", f"{request.name!r}: not an address: {error}") from None
     if port is None:
         return  # connectionless, or a protocol whose port only FFmpeg knows
     if not host:
-        raise ConfigError(request.file, "camera.source", f"{request.name!r}: no host in the address")
+        raise ConfigError("camera.source", f"{request.name!r}: no host in the address")
     try:
         socket.create_connection((host, port), timeout=timeout_s).close()
     except TimeoutError:

@@ -67,9 +67,7 @@ class Picamera2Source:
         """
         options = request.options(Options)
         if (options.lores_width is None) != (options.lores_height is None):
-            raise ConfigError(
-                request.file, "camera.options.lores_width", "lores_width and lores_height belong together"
-            )
+            raise ConfigError("camera.options.lores_width", "lores_width and lores_height belong together")
         try:
             from picamera2 import Picamera2
         except (ImportError, ValueError) as error:  # ValueError: simplejpeg built for another numpy

@@ -41,14 +41,13 @@ class SourceSpec:
     name: str
 
 
-def parse_source(text: str, *, kinds: Collection[str], file: str = "configuration") -> SourceSpec:
+def parse_source(text: str, *, kinds: Collection[str]) -> SourceSpec:
     """Takes a source apart; opens nothing, only looks whether a path is a folder.
 
     Args:
         text: camera number, ``/dev`` path, address, ``KIND:TARGET``, video, picture, folder, ``synthetic``
             or ``demo``.
         kinds: keys of the table of sources.
-        file: the configuration file, for messages.
 
     Raises:
         ConfigError: empty, or an address of a scheme that is not read.
@@ -56,7 +55,7 @@ def parse_source(text: str, *, kinds: Collection[str], file: str = "configuratio
     text = text.strip()
     name = redact(text)
     if not text or "\0" in text:
-        raise ConfigError(file, "camera.source", f"{name!r} names nothing; allowed are {_allowed(kinds)}")
+        raise ConfigError("camera.source", f"{name!r} names nothing; allowed are {_allowed(kinds)}")
     if text.isascii() and text.isdigit():
         return SourceSpec("v4l2", f"/dev/video{int(text)}", name)
     if text in NEEDS_NOTHING:
@@ -70,7 +69,7 @@ def parse_source(text: str, *, kinds: Collection[str], file: str = "configuratio
     if scheme and scheme[1].lower() in NETWORK_SCHEMES:
         return SourceSpec("network", text, name)
     if scheme:
-        raise ConfigError(file, "camera.source", f"{name!r}: {scheme[1]}:// is unknown; allowed are {_allowed(kinds)}")
+        raise ConfigError("camera.source", f"{name!r}: {scheme[1]}:// is unknown; allowed are {_allowed(kinds)}")
     return _path(text, name)
 
 

@@ -56,11 +56,10 @@ def replay_files(
         MienError: the configuration, a bundle or an output cannot be used.
     """
     base = load_config(config_file) if config_file else make_config()
-    file = str(config_file or "--set")
     stills = parse_source(source, kinds=SOURCES).kind == "pictures"
     settings = {"camera.source": source, **(STILLS_OVERRIDES if stills else {}), **overrides}
     config = override_config(base, settings)
-    opened = open_source(config.camera, clock=time.monotonic_ns, paced=False, file=file)
+    opened = open_source(config.camera, clock=time.monotonic_ns, paced=False)
     with closing(opened), _progress(console) as advance:
         frames = _frames(opened)
         first = next(frames, None)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from edge.errors import ConfigError
+from edge.errors import ConfigError, config_context
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -282,31 +282,39 @@ def load_config(path: Path, *, overrides: Mapping[str, str] | None = None) -> Co
         ConfigError: no such file, not TOML, a key unknown or out of range; one line
             with file, key, value and what is allowed.
     """
+    with config_context(path):
+        return make_config(read_toml(path), overrides=overrides)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file of at most `MAX_BYTES`.
+
+    Raises:
+        ConfigError: the file cannot be read or is not TOML; the message does not name it (`config_context` does).
+    """
     try:
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigError(path, "", error.strerror or str(error)) from None
+        raise ConfigError("", error.strerror or str(error)) from None
     if len(data) > MAX_BYTES:
-        raise ConfigError(path, "", f"is longer than {MAX_BYTES} bytes: not a configuration")
+        raise ConfigError("", f"is longer than {MAX_BYTES} bytes: not a configuration")
     try:
-        raw = tomllib.loads(data.decode("utf-8"))
+        raw: dict[str, Any] = tomllib.loads(data.decode("utf-8"))
     except RecursionError:
-        raise ConfigError(path, "", "not TOML that can be read: nested too deeply") from None
+        raise ConfigError("", "not TOML that can be read: nested too deeply") from None
     except ValueError as error:  # a mistake in the TOML, no UTF-8, an integer with thousands of digits
-        raise ConfigError(path, "", f"not TOML: {error}") from None
-    return make_config(raw, file=str(path), overrides=overrides)
+        raise ConfigError("", f"not TOML: {error}") from None
+    return raw
 
 
-def make_config(
-    raw: Mapping[str, Any] | None = None, *, file: str = "configuration", overrides: Mapping[str, str] | None = None
-) -> Config:
+def make_config(raw: Mapping[str, Any] | None = None, *, overrides: Mapping[str, str] | None = None) -> Config:
     """Decodes a configuration from nested mappings; see `load_config`.
 
     Raises:
         ConfigError: a key unknown or out of range.
     """
-    return override_config(decode_options(dict(raw or {}), Config, file=file), overrides or {})
+    return override_config(decode_options(dict(raw or {}), Config), overrides or {})
 
 
 def override_config(config: Config, overrides: Mapping[str, str]) -> Config:
@@ -322,18 +330,18 @@ def override_config(config: Config, overrides: Mapping[str, str]) -> Config:
     if not overrides:
         return config
     tree: dict[str, Any] = msgspec.to_builtins(config)
-    for key, value in overrides.items():
-        _set(tree, key, value)
-    return decode_options(tree, Config, file="--set")
+    with config_context("--set"):
+        for key, value in overrides.items():
+            _set(tree, key, value)
+        return decode_options(tree, Config)
 
 
-def decode_options(raw: Mapping[str, Any], kind: type[S], *, file: str, key: str = "") -> S:
+def decode_options(raw: Mapping[str, Any], kind: type[S], *, key: str = "") -> S:
     """Decodes one table into its typed options.
 
     Args:
         raw: the table.
         kind: the options' struct.
-        file: named in errors.
         key: dotted key of the table itself.
 
     Raises:
@@ -342,10 +350,11 @@ def decode_options(raw: Mapping[str, Any], kind: type[S], *, file: str, key: str
     for name, value in raw.items():
         if _is_deeper(value, MAX_DEPTH):
             dotted = ".".join(filter(None, (key, quoted(name))))
-            raise ConfigError(file, dotted, f"is nested deeper than {MAX_DEPTH} levels")
+            raise ConfigError(dotted, f"is nested deeper than {MAX_DEPTH} levels")
     unknown = _unknown_key(raw, kind, key)
     if unknown:
-        raise ConfigError(file, unknown[0], f"unknown key; there are {', '.join(unknown[1])}")
+        allowed = f"there are {', '.join(unknown[1])}" if unknown[1] else "no key is allowed here"
+        raise ConfigError(unknown[0], f"unknown key; {allowed}")
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
@@ -359,7 +368,7 @@ def decode_options(raw: Mapping[str, Any], kind: type[S], *, file: str, key: str
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         allowed = f"is not in {bounds}" if bounds and is_number else f"{problem[:1].lower()}{problem[1:]}"
         raise ConfigError(
-            file, at, f"{shown(value)} {allowed}" if bounds and is_number else f"{shown(value)}: {allowed}"
+            at, f"{shown(value)} {allowed}" if bounds and is_number else f"{shown(value)}: {allowed}"
         ) from None
 
 
@@ -392,7 +401,7 @@ def _set(tree: dict[str, Any], key: str, text: str) -> None:
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
-            raise ConfigError("--set", key, "unknown key")
+            raise ConfigError(key, "unknown key")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):

@@ -55,7 +55,7 @@ class OpenCvYuNetDetector:
             InferenceError: OpenCV refuses the file.
         """
         if not onnx.is_file():
-            raise ConfigError("detect.options", "onnx", f"{str(onnx)!r} is not a file; YuNet's ONNX file is needed")
+            raise ConfigError("detect.options.onnx", f"{str(onnx)!r} is not a file; YuNet's ONNX file is needed")
         try:
             self._detector = cv2.FaceDetectorYN.create(str(onnx), "", size_wh, score, nms, _TOP_K)
         except cv2.error as error:
@@ -97,7 +97,7 @@ def make_detector(
     config: DetectConfig, *, score: float, bundle: Bundle[DetectManifest] | None, network: Network | None
 ) -> OpenCvYuNetDetector:
     """Makes the detector that `edge.detect.DETECTORS` calls ``opencv_yunet``; see `edge.detect.open_detector`."""
-    options = decode_options(config.options, OpenCvYuNetOptions, file="configuration", key="detect.options")
+    options = decode_options(config.options, OpenCvYuNetOptions, key="detect.options")
     return OpenCvYuNetDetector(
         Path(options.onnx).expanduser(),
         size_wh=(options.width, options.height),

@@ -235,7 +235,7 @@ def make_detector(
     config: DetectConfig, *, score: float, bundle: Bundle[DetectManifest] | None, network: Network | None
 ) -> YuNetDetector:
     """Makes the detector that `edge.detect.DETECTORS` calls ``yunet``; see `edge.detect.open_detector`."""
-    decode_options(config.options, NoOptions, file="configuration", key="detect.options")
+    decode_options(config.options, NoOptions, key="detect.options")
     assert bundle is not None
     assert network is not None
     return YuNetDetector(bundle, network, score=score, nms=config.nms, max_faces=config.max_faces)

@@ -71,20 +71,19 @@ class DelegateSpec:
         return self.name == "edgetpu"
 
 
-def parse_delegate(config: EmotionConfig, *, file: str = "configuration") -> DelegateSpec | None:
+def parse_delegate(config: EmotionConfig) -> DelegateSpec | None:
     """The delegate that is asked for; None for the CPU.
 
     Args:
         config: names it.
-        file: named in errors.
 
     Raises:
         ConfigError: an unknown name, or options that it does not have; the message lists what there is.
     """
     if config.delegate not in DELEGATES:
         known = ", ".join(DELEGATES)
-        raise ConfigError(file, "emotion.delegate", f"{shown(config.delegate)} is unknown; there are {known}")
-    options = decode_options(config.options, DELEGATES[config.delegate], file=file, key="emotion.options")
+        raise ConfigError("emotion.delegate", f"{shown(config.delegate)} is unknown; there are {known}")
+    options = decode_options(config.options, DELEGATES[config.delegate], key="emotion.options")
     if isinstance(options, EdgeTpuOptions):
         return DelegateSpec("edgetpu", options.library, {"device": options.device} if options.device else {})
     if isinstance(options, ExternalOptions):

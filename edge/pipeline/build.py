@@ -115,7 +115,6 @@ def build_pipeline(
     config: Config,
     *,
     frame_wh: tuple[int, int] | None,
-    file: str = "configuration",
     seed: int | None = None,
     metrics: Metrics | None = None,
     crash_guard: CrashGuard | None = None,
@@ -126,7 +125,6 @@ def build_pipeline(
     Args:
         config: the configuration.
         frame_wh: size of the frames to come, for ``detect.bundle = "auto"``; None where they are of any shape.
-        file: where the configuration comes from, named in errors.
         seed: makes track ids reproducible; None draws them anew.
         metrics: where durations go.
         crash_guard: of the running service: a bundle that cannot be used is replaced by the one before it, a delegate
@@ -137,8 +135,8 @@ def build_pipeline(
         BundleError: no bundle verifies.
         MienError: a detector, delegate or interpreter that cannot be had.
     """
-    check_keys(config.bundles.trusted_keys, file=file)
-    delegate = parse_delegate(config.emotion, file=file)
+    check_keys(config.bundles.trusted_keys)
+    delegate = parse_delegate(config.emotion)
     rules = rules_of(config)
     chosen = choose_bundle(
         config.emotion.bundle,

@@ -32,7 +32,7 @@ SINKS: Final = {"mqtt": "edge.publish.mqtt.sink:make_sink", "jsonl": "edge.publi
 """Name to a function that makes the sink out of the whole configuration."""
 
 
-def check_sinks(config: Config, *, file: str) -> tuple[str, ...]:
+def check_sinks(config: Config) -> tuple[str, ...]:
     """Names of the configured sinks, each once.
 
     Raises:
@@ -40,27 +40,26 @@ def check_sinks(config: Config, *, file: str) -> tuple[str, ...]:
     """
     names = tuple(dict.fromkeys(config.publish.sinks))
     if config.homeassistant.enabled and "mqtt" not in names:
-        raise ConfigError(file, "homeassistant.enabled", "true, but mqtt is not among publish.sinks")
+        raise ConfigError("homeassistant.enabled", "true, but mqtt is not among publish.sinks")
     for name in names:
         if name not in SINKS:
-            raise ConfigError(file, "publish.sinks", f"{shown(name)} is unknown; there are {', '.join(SINKS)}")
+            raise ConfigError("publish.sinks", f"{shown(name)} is unknown; there are {', '.join(SINKS)}")
     return names
 
 
-def open_sinks(config: Config, *, file: str = "configuration", on_request: RequestHandler | None = None) -> Fanout:
+def open_sinks(config: Config, *, on_request: RequestHandler | None = None) -> Fanout:
     """Starts every sink that the configuration names.
 
     Args:
         config: the whole configuration.
-        file: where it comes from, named in errors.
         on_request: takes the requests that come over the sinks; None: nobody asks for them.
 
     Raises:
         ConfigError: an unknown sink, or one that can never work as configured.
         PublishError: a sink that cannot be opened.
     """
-    names = check_sinks(config, file=file)
-    parts = {name: load_entry(SINKS, name, what="sink")(config, file=file) for name in names}
+    names = check_sinks(config)
+    parts = {name: load_entry(SINKS, name, what="sink")(config) for name in names}
     for part in parts.values():
         if on_request is not None and isinstance(part, RequestSource):
             part.listen(on_request)

@@ -211,9 +211,8 @@ class JsonlSink:
             log.log(logging.INFO if status == "writing" else logging.WARNING, "jsonl: %s: %s", self._path, status)
 
 
-def make_sink(config: Config, *, file: str = "configuration") -> JsonlSink:
+def make_sink(config: Config) -> JsonlSink:
     """The sink that a configuration describes, not yet started."""
-    del file  # nothing in the section can be wrong before the file is opened
     return JsonlSink(config.jsonl)
 
 

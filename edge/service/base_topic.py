@@ -15,7 +15,7 @@ from edge.publish.mqtt.connection import port_of
 
 
 @contextlib.contextmanager
-def claim_base_topic(config: Config, *, file: str) -> Iterator[None]:
+def claim_base_topic(config: Config) -> Iterator[None]:
     """Hold the base topic at its broker for this process, for the time of a ``with`` block.
 
     The claim is an abstract Unix socket (unix(7)): the kernel frees it when the process ends, however it ends, and
@@ -37,7 +37,6 @@ def claim_base_topic(config: Config, *, file: str) -> Iterator[None]:
             if error.errno != errno.EADDRINUSE:
                 raise
             raise ConfigError(
-                file,
                 "camera.name",
                 f"{config.camera.name}: process {_holder(address)} on this machine publishes to {topic} already; "
                 "give every camera a name of its own",

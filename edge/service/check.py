@@ -13,26 +13,24 @@ from edge.publish import check_sinks
 from edge.track import TRACKERS
 
 
-def check_config(config: Config, *, file: str) -> None:
+def check_config(config: Config) -> None:
     """What can be known of a configuration without opening a camera or a broker: names, options, bundles, files.
 
     Args:
         config: the decoded configuration.
-        file: named in errors.
 
     Raises:
         MienError: what would stop the daemon at its start.
     """
-    check_choices(config, file=file)
-    build_pipeline(config, frame_wh=(config.camera.width, config.camera.height), file=file).pipeline.close()
+    check_choices(config)
+    build_pipeline(config, frame_wh=(config.camera.width, config.camera.height)).pipeline.close()
 
 
-def check_choices(config: Config, *, file: str) -> None:
+def check_choices(config: Config) -> None:
     """Names of alternatives and options of sources: what the types of the configuration leave open.
 
     Args:
         config: the decoded configuration.
-        file: named in errors.
 
     Raises:
         ConfigError: an unknown name; the message lists the valid ones.
@@ -42,8 +40,8 @@ def check_choices(config: Config, *, file: str) -> None:
         ("track.tracker", config.track.tracker, TRACKERS),
     ):
         if name not in table:
-            raise ConfigError(file, key, f"{shown(name)} is unknown; there are {', '.join(table)}")
-    parse_delegate(config.emotion, file=file)
-    check_keys(config.bundles.trusted_keys, file=file)
-    check_source(config.camera, file=file)
-    check_sinks(config, file=file)
+            raise ConfigError(key, f"{shown(name)} is unknown; there are {', '.join(table)}")
+    parse_delegate(config.emotion)
+    check_keys(config.bundles.trusted_keys)
+    check_source(config.camera)
+    check_sinks(config)

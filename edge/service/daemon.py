@@ -29,7 +29,7 @@ from edge.capture.grabber import CameraState, Grabber, GrabberTimes
 from edge.capture.latest_frame import LatestSlot
 from edge.config.reload import LiveConfig
 from edge.config.schema import Config
-from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, ConfigError, MienError
+from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, ConfigError, MienError, config_context
 from edge.infer.delegate_fallback import DelegateUpdate
 from edge.infer.selftest import run_selftest
 from edge.pipeline.build import BuiltPipeline, BundleInfo, build_pipeline
@@ -139,15 +139,14 @@ class Daemon:
         Raises:
             MienError: something that cannot work as configured.
         """
-        config, file = self._config, self._file
-        check_choices(config, file=file)
-        has_camera = is_camera(config.camera, file=file)
+        config = self._config
+        check_choices(config)
+        has_camera = is_camera(config.camera)
         if not has_camera:
             self._open_source(None).close()  # a file that cannot be read is an error before anything is announced
         built = build_pipeline(
             config,
             frame_wh=(config.camera.width, config.camera.height),
-            file=file,
             metrics=self._metrics,
             crash_guard=self._crash_guard,
             cancelled=self._is_ending,
@@ -156,7 +155,7 @@ class Daemon:
         self._models = _describe_models(built)
         is_clean = False
         try:
-            with claim_base_topic(config, file=file):
+            with claim_base_topic(config):
                 self._serve(built, has_camera=has_camera)
             is_clean = self._failure is None and not self._inference_hangs
         except ConfigError:
@@ -168,7 +167,7 @@ class Daemon:
 
     def _serve(self, built: BuiltPipeline, *, has_camera: bool) -> None:
         """From the first message to the goodbye."""
-        config, file = self._config, self._file
+        config = self._config
         outgoing = Outgoing(
             config.publish, origin=_origin(built, config), max_frame_age_ms=config.camera.max_frame_age_ms
         )
@@ -181,7 +180,7 @@ class Daemon:
             times=GrabberTimes.of(config.camera),
         )
         commands = self._commands = CommandQueue(self._verbs(grabber, built), boot_id=outgoing.origin.boot_id)
-        sinks = open_sinks(config, file=file, on_request=commands.put)
+        sinks = open_sinks(config, on_request=commands.put)
         try:
             info = _info(built, config, outgoing.origin, sinks.previous())
             _send(sinks, outgoing.start(info, moment=read_moment()))
@@ -209,8 +208,8 @@ class Daemon:
         return EXIT_RUNTIME
 
     def _open_source(self, identity: str | None) -> Source:
-        camera = self._config.camera
-        return open_source(camera, clock=time.monotonic_ns, paced=True, identity=identity, file=self._file)
+        with config_context(self._file):
+            return open_source(self._config.camera, clock=time.monotonic_ns, paced=True, identity=identity)
 
     def _work(
         self, built: BuiltPipeline, outgoing: Outgoing, sinks: Fanout, grabber: Grabber, commands: CommandQueue
@@ -398,7 +397,8 @@ def run_daemon(config: Config, *, file: str, max_frames: int | None, reread: Cal
         signal.signal(number, interrupt)
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     threading.excepthook = lambda raised: daemon.fail(raised.exc_value or RuntimeError(f"{raised.thread} failed"))
-    code = daemon.run()
+    with config_context(file):
+        code = daemon.run()
     if daemon.driver_hangs:
         # A thread that comes back from a driver while the interpreter is taken down would abort the process.
         log.warning("a driver (camera or delegate) does not let go; leaving without it")

@@ -22,12 +22,11 @@ def find_credential(name_or_path: str) -> Path:
     return Path(name_or_path)
 
 
-def read_secret(name_or_path: str, *, file: str, key: str) -> str:
+def read_secret(name_or_path: str, *, key: str) -> str:
     """The first line of a file without its end.
 
     Args:
         name_or_path: see `find_credential`.
-        file: the configuration file, named in errors.
         key: the key that names the secret, named in errors.
 
     Raises:
@@ -38,10 +37,10 @@ def read_secret(name_or_path: str, *, file: str, key: str) -> str:
         with path.open("rb") as stream:
             text = stream.read(SECRET_MAX_BYTES).decode("utf-8")
     except UnicodeDecodeError:
-        raise ConfigError(file, key, f"{path}: not UTF-8 text") from None
+        raise ConfigError(key, f"{path}: not UTF-8 text") from None
     except OSError as error:
-        raise ConfigError(file, key, f"{path}: {error.strerror}") from None
+        raise ConfigError(key, f"{path}: {error.strerror}") from None
     secret = text.partition("\n")[0].rstrip("\r")
     if not secret:
-        raise ConfigError(file, key, f"{name_or_path}: its first line is empty")
+        raise ConfigError(key, f"{name_or_path}: its first line is empty")
     return secret

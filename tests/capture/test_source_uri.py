@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge.capture import SOURCES, is_camera, parse_source, redact
 from edge.config.schema import make_config
-from edge.errors import ConfigError
+from edge.errors import ConfigError, config_context
 
 SECRETS = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), min_size=1, max_size=20).map(
     lambda text: f"5ecr3t{text}5ecr3t"
@@ -54,8 +54,11 @@ def test_a_folder_is_pictures_whatever_it_is_called(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "  ", "ftp://host/a.mp4"])
 def test_what_cannot_be_a_source_says_what_can(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"mien\.toml: camera\.source: .*rtsp://.*picamera2:…"):
-        parse_source(text, kinds=SOURCES, file="mien.toml")
+    with (
+        pytest.raises(ConfigError, match=r"mien\.toml: camera\.source: .*rtsp://.*picamera2:…"),
+        config_context("mien.toml"),
+    ):
+        parse_source(text, kinds=SOURCES)
 
 
 @given(st.text())

@@ -7,10 +7,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from edge.cli import app
 from edge.config.reference import make_example, make_schema, make_table
 from edge.config.schema import Config, decode_options, load_config, make_config
-from edge.errors import EXIT_CONFIG, ConfigError
+from edge.errors import EXIT_CONFIG, ConfigError, config_context
 
 MISTAKES = [
     ({"camera": {"fps": 0}}, "mien.toml: camera.fps: 0 is not in 1..120"),
@@ -29,8 +31,8 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("raw", "line"), MISTAKES, ids=[line for _, line in MISTAKES])
 def test_a_mistake_is_one_line_with_file_key_value_and_what_is_allowed(raw: dict[str, Any], line: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        make_config(raw, file="mien.toml")
+    with pytest.raises(ConfigError) as caught, config_context("mien.toml"):
+        make_config(raw)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == EXIT_CONFIG
@@ -107,7 +109,26 @@ keys = st.sampled_from([f.name for f in msgspec.structs.fields(Config)]) | st.te
 def test_whatever_stands_in_a_file_it_is_decoded_or_refused_in_one_line(raw: dict[str, Any]) -> None:
     error = None
     try:
-        decode_options(raw, Config, file="mien.toml")
+        with config_context("mien.toml"):
+            decode_options(raw, Config)
     except ConfigError as caught:
         error = str(caught)
     assert error is None or (error.startswith("mien.toml") and "\n" not in error)
+
+
+@pytest.mark.parametrize(
+    ("raw", "line"),
+    [
+        ("[detect]\noptions = {x = 1}", "detect.options.x: unknown key; no key is allowed here"),
+        ("[emotion]\noptions = {x = 1}", "emotion.options.x: unknown key; no key is allowed here"),
+        ('[detect]\ndetector = "opencv_yunet"\noptions = {x = 1}', "detect.options.x: unknown key; there are onnx,"),
+        ('[camera]\nsource = "demo"\noptions = {x = 1}', "camera.options.x: unknown key; there are seed, frames"),
+        ('[detect]\ndetector = "opencv_yunet"\noptions = {onnx = "no"}', "detect.options.onnx: 'no' is not a file"),
+        ('[detect]\ndetector = "opencv_yunet"', "detect.options: {}: object missing required field `onnx`"),
+    ],
+)
+def test_an_unknown_option_names_the_file_and_what_the_choice_has(raw: str, line: str, tmp_path: Path) -> None:
+    file = tmp_path / "mien.toml"
+    file.write_text(raw)
+    done = CliRunner().invoke(app, ["config", "check", str(file)])
+    assert str(done.exception).startswith(f"{file}: {line}")

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from edge.config.reference import make_example
 from edge.config.schema import MAX_BYTES, Config, load_config
-from edge.errors import EXIT_CONFIG, ConfigError
+from edge.errors import EXIT_CONFIG, ConfigError, config_context
 from edge.service.check import check_choices
 
 pytestmark = pytest.mark.timeout(600)
@@ -128,7 +128,8 @@ def outcome(file: Path) -> Config | ConfigError:
     """What `mien run` makes of a file before it opens anything."""
     try:
         config = load_config(file)
-        check_choices(config, file=str(file))
+        with config_context(file):
+            check_choices(config)
     except ConfigError as error:
         return error
     return config

@@ -12,7 +12,7 @@ from edge.bundles.signing import SIGNATURE_FILE, check_keys, check_signature, ma
 from edge.commands.bundle import install_bundle, verify_bundle
 from edge.config.schema import make_config
 from edge.contract.bundle import load_bundle
-from edge.errors import BundleError, ConfigError, UsageError
+from edge.errors import BundleError, ConfigError, UsageError, config_context
 
 pytest.importorskip("nacl", reason="pip install 'mien[signatures]'")
 
@@ -105,7 +105,10 @@ def test_a_secret_key_is_for_its_owner_and_is_never_overwritten(tmp_path: Path, 
 
 
 def test_keys_in_a_configuration_are_checked(key: tuple[Path, str]) -> None:
-    check_keys([key[1]], file="mien.toml")
+    check_keys([key[1]])
     for wrong in ("", "secret", key[1][:-4], "ä" * 44):
-        with pytest.raises(ConfigError, match=r"mien\.toml: bundles\.trusted_keys: .*not a public key"):
-            check_keys([key[1], wrong], file="mien.toml")
+        with (
+            pytest.raises(ConfigError, match=r"mien\.toml: bundles\.trusted_keys: .*not a public key"),
+            config_context("mien.toml"),
+        ):
+            check_keys([key[1], wrong])

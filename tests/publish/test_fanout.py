@@ -8,7 +8,7 @@ import pytest
 from publish_samples import event_message
 
 from edge.config.schema import JsonlConfig, make_config
-from edge.errors import ConfigError, PublishError
+from edge.errors import ConfigError, PublishError, config_context
 from edge.publish import Fanout, open_sinks
 from edge.publish.base import Message
 from edge.publish.jsonl import JsonlSink
@@ -69,8 +69,11 @@ def test_a_sink_that_cannot_start_stops_those_that_did(tmp_path: Path) -> None:
 
 def test_an_unknown_sink_is_refused_with_the_valid_names() -> None:
     config = make_config({"publish": {"sinks": ["mqtt", "kafka"]}})
-    with pytest.raises(ConfigError, match=r"^mien\.toml: publish\.sinks: 'kafka' is unknown; there are mqtt, jsonl$"):
-        open_sinks(config, file="mien.toml")
+    with (
+        pytest.raises(ConfigError, match=r"^mien\.toml: publish\.sinks: 'kafka' is unknown; there are mqtt, jsonl$"),
+        config_context("mien.toml"),
+    ):
+        open_sinks(config)
 
 
 def test_the_sinks_of_a_configuration_are_started_once_each(tmp_path: Path) -> None:

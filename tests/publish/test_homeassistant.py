@@ -19,7 +19,7 @@ from publish_samples import ORIGIN, a_face, an_event, an_info, initial_messages,
 
 from edge.config.schema import Config, PublishConfig, make_config
 from edge.contract.labels import LABELS
-from edge.errors import ConfigError
+from edge.errors import ConfigError, config_context
 from edge.publish import check_sinks
 from edge.publish.base import make_message
 from edge.publish.mqtt.homeassistant import Discovery, DiscoveryNote
@@ -151,8 +151,11 @@ def test_problems_are_told_when_they_change_and_not_more_often_than_once_a_secon
 
 def test_discovery_without_mqtt_is_a_mistake() -> None:
     config = make_config({"homeassistant": {"enabled": True}, "publish": {"sinks": ["jsonl"]}})
-    with pytest.raises(ConfigError, match=r"^mien\.toml: homeassistant\.enabled: true, but mqtt is not among publish"):
-        check_sinks(config, file="mien.toml")
+    with (
+        pytest.raises(ConfigError, match=r"^mien\.toml: homeassistant\.enabled: true, but mqtt is not among publish"),
+        config_context("mien.toml"),
+    ):
+        check_sinks(config)
 
 
 @pytest.fixture

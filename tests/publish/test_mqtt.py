@@ -488,8 +488,8 @@ def test_a_message_that_is_too_large_for_the_broker_becomes_a_gap(
 
 def test_a_missing_password_file_is_refused_at_start(tmp_path: Path) -> None:
     config = MqttConfig(username="mien", password_file=str(tmp_path / "none"))
-    sink = MqttSink(config, device="pi", camera="front", file="mien.toml")
-    with pytest.raises(ConfigError, match=r"^mien\.toml: mqtt\.password_file: .*/none: No such file or directory$"):
+    sink = MqttSink(config, device="pi", camera="front")
+    with pytest.raises(ConfigError, match=r"^mqtt\.password_file: .*/none: No such file or directory$"):
         sink.start()
     sink.stop(timeout_s=1)
 

@@ -17,7 +17,7 @@ from publish_samples import event_message
 from tools import require_tool
 
 from edge.config.schema import MqttConfig
-from edge.errors import ConfigError
+from edge.errors import ConfigError, config_context
 from edge.publish.mqtt.credentials import check_credentials, make_tls_context, read_password
 from edge.publish.mqtt.sink import Backoff, MqttSink
 
@@ -230,8 +230,8 @@ def test_what_can_never_work_is_refused_at_start_in_one_line(
     monkeypatch.chdir(tmp_path)
     Path("text").write_text("hello\n")
     Path("binary").write_bytes(b"\xff\xfe\n")
-    with pytest.raises(ConfigError, match=rf"^mien\.toml: {message}$"):
-        check_credentials(MqttConfig(**config), file="mien.toml")
+    with pytest.raises(ConfigError, match=rf"^mien\.toml: {message}$"), config_context("mien.toml"):
+        check_credentials(MqttConfig(**config))
 
 
 def test_an_encrypted_key_is_refused_and_nobody_is_asked(authority: Authority, client: tuple[Path, Path]) -> None:

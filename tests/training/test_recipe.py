@@ -38,7 +38,7 @@ def test_a_shipped_recipe_is_written_and_read_back_the_same(name: str, tmp_path:
         ("name = 'x'\nmodel = {architecture = 'resnet'}\n[data]\nclasses = ['happy', 'joy']", "data.classes"),
         ("name = 'x'\nmodel = {architecture = 'resnet'}\n[augment]\nflip = 2", "augment.flip: 2.0 is not in 0..1"),
         ("name = 'x'\nmodel = {architecture = 'resnet'}\n[data]\ntargets = ['own', 'own']", "data.targets"),
-        ("name = ", "not a TOML file"),
+        ("name = ", "not TOML"),
     ],
 )
 def test_a_wrong_recipe_names_the_file_the_key_and_what_is_allowed(text: str, needle: str, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_what_fails_without_a_word_of_ours_is_said_too(tmp_path: Path, monkeypat
 def test_a_search_of_what_no_recipe_may_say_ends_at_once(tmp_path: Path) -> None:
     recipe = make_recipe(input={"size_px": 16})
     space = Space(base="tiny", parameters={"train.learning_rate": Parameter(kind="choice", values=("fast",))})
-    with pytest.raises(ConfigError, match="Expected `float`, got `str`"):
+    with pytest.raises(ConfigError, match="expected `float`, got `str`"):
         tune(space, recipe, load_training_data([str(write_faces(tmp_path))], recipe), out=tmp_path / "search")
 
 

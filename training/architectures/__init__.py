@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Final
 
-from edge.errors import ConfigError
+from edge.errors import ConfigError, config_context
 from training.architectures.base import InputShape
 
 __all__ = ["ARCHITECTURES", "InputShape", "make_model"]
@@ -29,6 +29,7 @@ ARCHITECTURES: Final[Mapping[str, str]] = {
 }
 
 
+@config_context("recipe")
 def make_model(key: str, *, input_shape: InputShape, outputs: int, options: Mapping[str, Any]) -> Any:
     """Builds a network.
 
@@ -45,18 +46,16 @@ def make_model(key: str, *, input_shape: InputShape, outputs: int, options: Mapp
         ConfigError: for an unknown network or option, or an option's value that the network does not allow.
     """
     if key not in ARCHITECTURES:
-        raise ConfigError("recipe", "model.architecture", f"{key!r} is not one of {', '.join(ARCHITECTURES)}")
+        raise ConfigError("model.architecture", f"{key!r} is not one of {', '.join(ARCHITECTURES)}")
     module, _, function = ARCHITECTURES[key].partition(":")
     builder = getattr(importlib.import_module(module), function)
     known = [name for name in inspect.signature(builder).parameters if name not in ("input_shape", "outputs")]
     for name in options:
         if name not in known:
-            raise ConfigError("recipe", f"model.options.{name}", f"{key} has no such option; it has {', '.join(known)}")
+            raise ConfigError(f"model.options.{name}", f"{key} has no such option; it has {', '.join(known)}")
     try:
         return builder(input_shape=input_shape, outputs=outputs, **options)
     except (ValueError, TypeError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(
-            "recipe", "model.options", f"{key} cannot be built: {' '.join(str(error).split())}"
-        ) from error
+        raise ConfigError("model.options", f"{key} cannot be built: {' '.join(str(error).split())}") from error

@@ -10,7 +10,7 @@ from typing import Any, Final
 import keras
 from keras import layers
 
-from edge.errors import ConfigError
+from edge.errors import ConfigError, config_context
 from training.architectures.base import InputShape, add_dense_layers, make_logits
 
 _CAFFE_MEANS_BGR: Final = (-103.939, -116.779, -123.68)
@@ -76,7 +76,7 @@ def make_imagenet(
     network = make_base(base, input_shape=input_shape, weights=weights)
     _set_trainable(network, base=base, trainable=trainable)
     if pooling not in ("flatten", "average"):
-        raise ConfigError("recipe", "model.options.pooling", f"{pooling!r} is not one of flatten, average")
+        raise ConfigError("model.options.pooling", f"{pooling!r} is not one of flatten, average")
     pixels = keras.Input(input_shape, name="pixels")
     x = network(_scaled(pixels, BASES[base]))
     x = layers.Flatten()(x) if pooling == "flatten" else layers.GlobalAveragePooling2D()(x)
@@ -84,6 +84,7 @@ def make_imagenet(
     return keras.Model(pixels, make_logits(x, outputs), name=f"imagenet_{base}")
 
 
+@config_context("recipe")
 def make_feature_extractor(base: str, *, input_shape: InputShape, weights: str) -> Any:
     """Pixels 0..255 to the base's last feature map; nothing in it is trained."""
     network = make_base(base, input_shape=input_shape, weights=weights)
@@ -95,21 +96,20 @@ def make_feature_extractor(base: str, *, input_shape: InputShape, weights: str) 
 def make_base(base: str, *, input_shape: InputShape, weights: str) -> Any:
     """The base without its classifier; see `make_imagenet` for the arguments and errors."""
     if base not in BASES:
-        raise ConfigError("recipe", "model.options.base", f"{base!r} is not one of {', '.join(BASES)}")
+        raise ConfigError("model.options.base", f"{base!r} is not one of {', '.join(BASES)}")
     known = BASES[base]
     if input_shape[2] != 3:
-        raise ConfigError("recipe", "input.colour", f"{base} takes three channels: {known.colour!r}")
+        raise ConfigError("input.colour", f"{base} takes three channels: {known.colour!r}")
     if min(input_shape[:2]) < known.min_px:
-        raise ConfigError("recipe", "input.size_px", f"{input_shape[0]}: {base} takes at least {known.min_px}")
+        raise ConfigError("input.size_px", f"{input_shape[0]}: {base} takes at least {known.min_px}")
     if weights not in ("imagenet", "random") and not Path(weights).is_file():
-        raise ConfigError("recipe", "model.options.weights", f"{weights!r} is no file, nor 'imagenet' or 'random'")
+        raise ConfigError("model.options.weights", f"{weights!r} is no file, nor 'imagenet' or 'random'")
     function = getattr(keras.applications, known.function)
     try:
         return function(include_top=False, weights=None if weights == "random" else weights, input_shape=input_shape)
     except Exception as error:  # Keras raises a bare Exception for a download that fails.
         reason = " ".join(str(error).split())[:160]
         raise ConfigError(
-            "recipe",
             "model.options.weights",
             f"{weights!r} weights of {base} cannot be had ({reason}); use 'random' or the path of a weights file",
         ) from error
@@ -122,7 +122,7 @@ def _scaled(pixels: Any, base: Base) -> Any:
 
 def _set_trainable(network: Any, *, base: str, trainable: str) -> None:
     if trainable not in ("none", "last_block", "all"):
-        raise ConfigError("recipe", "model.options.trainable", f"{trainable!r} is not one of none, last_block, all")
+        raise ConfigError("model.options.trainable", f"{trainable!r} is not one of none, last_block, all")
     network.trainable = trainable != "none"
     if trainable == "last_block":
         names = [layer.name for layer in network.layers]

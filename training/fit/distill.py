@@ -32,9 +32,9 @@ def load_teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers:
         DataError: for a teacher that cannot be loaded.
     """
     if recipe.distill is None:
-        raise ConfigError(recipe.name, "distill", "the recipe has no [distill] table")
+        raise ConfigError("distill", "the recipe has no [distill] table", file=recipe.name)
     if not paths:
-        raise ConfigError(recipe.name, "distill", "no teacher given")
+        raise ConfigError("distill", "no teacher given", file=recipe.name)
     files = [target_files(path, recipe) for path in paths]
     predictors = {file: _predictor(_load_fitting(file, recipe), recipe) for heads in files for file in heads}
     temperature = recipe.distill.temperature
@@ -61,6 +61,8 @@ def _load_fitting(file: Path, recipe: Recipe) -> Any:
     wanted = ((None, *recipe.input.shape), (None, len(recipe.data.classes)))
     if (tuple(model.input_shape), tuple(model.output_shape)) != wanted:
         raise ConfigError(
-            recipe.name, "distill", f"teacher {file} maps {model.input_shape} to {model.output_shape}, not {wanted}"
+            "distill",
+            f"teacher {file} maps {model.input_shape} to {model.output_shape}, not {wanted}",
+            file=recipe.name,
         )
     return model

@@ -70,7 +70,9 @@ def begin_with(model: Any, weights: KnownWeights, recipe: Recipe) -> None:
             copied.add(layer.name)
     if not copied:
         raise ConfigError(
-            recipe.name, "model.architecture", f"{weights.path}: no layer in common with {recipe.model.architecture}"
+            "model.architecture",
+            f"{weights.path}: no layer in common with {recipe.model.architecture}",
+            file=recipe.name,
         )
     _silence_new_branches(model, copied)
     _copy_logits(model.layers[-1], [source.layers[-1] for source in weights.sources], classes=len(recipe.data.classes))

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -30,17 +29,13 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from edge.errors import ConfigError, MienError, TrainingError
+from edge.config.schema import decode_options, read_toml
+from edge.errors import ConfigError, MienError, TrainingError, config_context
 from training.data.splits import TrainingData
 from training.files import write_file
 from training.fit.run_folder import CHECKPOINT, dump_recipe
 from training.fit.trainer import Reporter, fit
 from training.recipe import Recipe, check_recipe, load_recipe
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 TRIALS, BEST = "trials.csv", "best.toml"
 
@@ -103,28 +98,27 @@ def load_space(path: Path, *, trials: int | None = None, epochs: int | None = No
     Raises:
         ConfigError: for a file that is no space, or alternatives that say nothing.
     """
-    try:
-        space = msgspec.convert(tomllib.loads(path.read_text()), Space)
-    except FileNotFoundError as error:
-        raise ConfigError(path, "", "no such file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(path, "", f"not a TOML file: {error}") from error
-    except msgspec.ValidationError as error:
-        raise ConfigError(path, "", str(error)) from error
-    for key, parameter in space.parameters.items():
-        if parameter.kind in ("choice", "list") and not parameter.values:
-            raise ConfigError(path, f"parameters.{key}", f"kind {parameter.kind!r} needs values")
-        if parameter.kind in ("linear", "log") and not parameter.low < parameter.high:
-            raise ConfigError(path, f"parameters.{key}", f"low {parameter.low:g} must be below high {parameter.high:g}")
-        if parameter.kind == "log" and parameter.low <= 0:
-            raise ConfigError(path, f"parameters.{key}.low", f"{parameter.low:g}: a logarithmic range begins above 0")
-        if parameter.kind == "list" and not 0 < parameter.length[0] <= parameter.length[1]:
-            raise ConfigError(path, f"parameters.{key}.length", f"{parameter.length}: [fewest, most], at least 1")
+    with config_context(path):
+        space = decode_options(read_toml(path), Space)
+        _check_space(space)
     beside = path.parent / space.base
     base = load_recipe(beside if beside.is_file() else space.base)
-    if not (space.parameters and space.trials > 0 and space.epochs > 0):
-        raise ConfigError(path, "", "at least one parameter, one trial and one epoch")
     return msgspec.structs.replace(space, trials=trials or space.trials, epochs=epochs or space.epochs), base
+
+
+def _check_space(space: Space) -> None:
+    """Refuse alternatives that say nothing."""
+    for key, parameter in space.parameters.items():
+        if parameter.kind in ("choice", "list") and not parameter.values:
+            raise ConfigError(f"parameters.{key}", f"kind {parameter.kind!r} needs values")
+        if parameter.kind in ("linear", "log") and not parameter.low < parameter.high:
+            raise ConfigError(f"parameters.{key}", f"low {parameter.low:g} must be below high {parameter.high:g}")
+        if parameter.kind == "log" and parameter.low <= 0:
+            raise ConfigError(f"parameters.{key}.low", f"{parameter.low:g}: a logarithmic range begins above 0")
+        if parameter.kind == "list" and not 0 < parameter.length[0] <= parameter.length[1]:
+            raise ConfigError(f"parameters.{key}.length", f"{parameter.length}: [fewest, most], at least 1")
+    if not (space.parameters and space.trials > 0 and space.epochs > 0):
+        raise ConfigError("", "at least one parameter, one trial and one epoch")
 
 
 def tune(
@@ -187,6 +181,7 @@ def _describe(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+@config_context("space")
 def apply_values(base: Recipe, values: Mapping[str, Any]) -> Recipe:
     """The base recipe with some dotted keys set.
 
@@ -200,12 +195,9 @@ def apply_values(base: Recipe, values: Mapping[str, Any]) -> Recipe:
         for part in path:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
-                raise ConfigError("space", f"parameters.{key}", f"{part} is no table of a recipe")
+                raise ConfigError(f"parameters.{key}", f"{part} is no table of a recipe")
         table[last] = value
-    try:
-        return check_recipe(msgspec.convert(tree, Recipe), file="space")
-    except msgspec.ValidationError as error:
-        raise ConfigError("space", "parameters", str(error)) from error
+    return check_recipe(decode_options(tree, Recipe))
 
 
 def _make_tuner(

@@ -11,7 +11,7 @@ import msgspec
 
 from edge.commands.doctor.findings import Finding, Subject
 from edge.config.schema import MqttConfig
-from edge.errors import ConfigError
+from edge.errors import ConfigError, config_context
 from edge.publish.mqtt.connection import ConnectError, Connection, Identity, Version, Wake, port_of
 from edge.publish.mqtt.credentials import check_credentials
 from edge.system.secrets import find_credential
@@ -35,7 +35,8 @@ def check_broker(subject: Subject) -> list[Finding]:
         return []
     mqtt, where = _with_secrets(subject), f"{config.mqtt.host}:{port_of(config.mqtt)}"
     try:
-        check_credentials(mqtt, file=str(subject.file or "configuration"))
+        with config_context(subject.file or ""):
+            check_credentials(mqtt)
     except ConfigError as error:
         denied = "Permission denied" in error.problem
         fix = "sudo mien doctor …: only root may read it" if denied else FIXES["configuration"]

@@ -14,7 +14,7 @@ import msgspec
 from edge.capture import open_source
 from edge.commands.doctor.findings import Subject
 from edge.config.schema import Config, load_config
-from edge.errors import MienError
+from edge.errors import MienError, config_context
 from edge.pipeline.build import build_pipeline
 
 
@@ -65,7 +65,8 @@ def main() -> None:
     try:
         file = Path(files[0]) if files else None
         subject = Subject(load_config(file) if file else Config(), file)
-        print({"models": try_models, "camera": try_camera}[what](subject), flush=True)
+        with config_context(file or ""):
+            print({"models": try_models, "camera": try_camera}[what](subject), flush=True)
     except MienError as error:
         sys.exit(" ".join(str(error).split()))
     os._exit(0)  # a driver that does not let go must not keep us

@@ -10,12 +10,11 @@ from edge.errors import ConfigError
 from edge.system.secrets import find_credential, read_secret
 
 
-def read_password(config: MqttConfig, *, file: str = "configuration") -> str | None:
+def read_password(config: MqttConfig) -> str | None:
     """The password, out of the file or the environment variable that the configuration names.
 
     Args:
         config: which names at most one of the two.
-        file: the configuration file, named in errors.
 
     Returns:
         The first line of the file without its end, or the variable's value; None when neither is named.
@@ -24,24 +23,23 @@ def read_password(config: MqttConfig, *, file: str = "configuration") -> str | N
         ConfigError: two sources, an unreadable one, or a password without a user name. The password is in no message.
     """
     if config.password_file is not None and config.password_env is not None:
-        raise ConfigError(file, "mqtt.password_env", "set either this or mqtt.password_file")
+        raise ConfigError("mqtt.password_env", "set either this or mqtt.password_file")
     if config.password_file is None and config.password_env is None:
         return None
     if config.username is None:
-        raise ConfigError(file, "mqtt.username", "unset, but there is a password")
+        raise ConfigError("mqtt.username", "unset, but there is a password")
     if config.password_env is not None:
         if config.password_env not in os.environ:
-            raise ConfigError(file, "mqtt.password_env", f"{config.password_env} is not in the environment")
+            raise ConfigError("mqtt.password_env", f"{config.password_env} is not in the environment")
         return os.environ[config.password_env]
-    return read_secret(str(config.password_file), file=file, key="mqtt.password_file")
+    return read_secret(str(config.password_file), key="mqtt.password_file")
 
 
-def make_tls_context(config: MqttConfig, *, file: str = "configuration") -> ssl.SSLContext:
+def make_tls_context(config: MqttConfig) -> ssl.SSLContext:
     """TLS 1.2 or newer that checks the broker's certificate and host name; nothing switches that off.
 
     Args:
         config: names an own certificate authority and a client certificate, or neither.
-        file: the configuration file, named in errors.
 
     Raises:
         ConfigError: a certificate or key that is missing or cannot be used.
@@ -49,40 +47,38 @@ def make_tls_context(config: MqttConfig, *, file: str = "configuration") -> ssl.
     try:
         context = ssl.create_default_context(cafile=config.ca_file)
     except OSError as error:
-        raise ConfigError(file, "mqtt.ca_file", f"{config.ca_file}: {_problem(error)}") from None
+        raise ConfigError("mqtt.ca_file", f"{config.ca_file}: {_problem(error)}") from None
     if config.ca_file is not None:
         # Python 3.13 began to refuse authorities without a key usage extension, which is how openssl's own
         # configuration makes them. Who is named here is trusted; chain, dates and host name are checked all the same.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if config.key_file is not None and config.cert_file is None:
-        raise ConfigError(file, "mqtt.cert_file", "unset, but there is a mqtt.key_file")
+        raise ConfigError("mqtt.cert_file", "unset, but there is a mqtt.key_file")
     if config.cert_file is not None:
         key = None if config.key_file is None else find_credential(config.key_file)
         try:
             context.load_cert_chain(config.cert_file, key, password=_no_passphrase)
         except OSError as error:
-            raise ConfigError(file, "mqtt.cert_file", f"{config.cert_file}: {_problem(error)}") from None
+            raise ConfigError("mqtt.cert_file", f"{config.cert_file}: {_problem(error)}") from None
         except _PassphraseNeededError:
-            raise ConfigError(
-                file, "mqtt.key_file", "is encrypted; a service cannot be asked for its passphrase"
-            ) from None
+            raise ConfigError("mqtt.key_file", "is encrypted; a service cannot be asked for its passphrase") from None
     return context
 
 
-def check_credentials(config: MqttConfig, *, file: str = "configuration") -> None:
+def check_credentials(config: MqttConfig) -> None:
     """Reads everything once, so that a configuration that can never work is refused at start.
 
     Raises:
         ConfigError: see `read_password` and `make_tls_context`; or certificates without TLS.
     """
-    read_password(config, file=file)
+    read_password(config)
     if config.tls:
-        make_tls_context(config, file=file)
+        make_tls_context(config)
         return
     for key in ("ca_file", "cert_file", "key_file"):
         if getattr(config, key) is not None:
-            raise ConfigError(file, f"mqtt.{key}", "is set, but mqtt.tls is false: nothing would be encrypted")
+            raise ConfigError(f"mqtt.{key}", "is set, but mqtt.tls is false: nothing would be encrypted")
 
 
 class _PassphraseNeededError(Exception):

@@ -111,7 +111,6 @@ class MqttSink:
         outbox: where events wait; None for one in memory.
         backoff: waits between attempts; None: as configured.
         connect_timeout_s: patience with a peer that does not answer.
-        file: the configuration file, named in errors.
         clock_ns: the monotonic clock that `Message.live_until_ns` refers to.
     """
 
@@ -126,7 +125,6 @@ class MqttSink:
         outbox: Outbox | None = None,
         backoff: Backoff | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
-        file: str = "configuration",
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._config = config
@@ -143,7 +141,6 @@ class MqttSink:
         self._outbox: Outbox = outbox if outbox is not None else MemoryOutbox(_bounds(config), clock_ns=clock_ns)
         self._backoff = backoff or Backoff(cap_s=config.retry_max_s)
         self._connect_timeout_s = connect_timeout_s
-        self._file = file
         self._clock_ns = clock_ns
         self._version: Version = "3.1.1" if config.version == "3.1.1" else "5"
         self._unanswered = 0
@@ -171,7 +168,7 @@ class MqttSink:
         Raises:
             ConfigError: password or certificates cannot be read or used.
         """
-        check_credentials(self._config, file=self._file)
+        check_credentials(self._config)
         told = self._note.read()
         if told is not None and (self._discovery is None or told != self._discovery.topic):
             self._withdrawn_topic = told
@@ -529,7 +526,7 @@ class MqttSink:
             log.log(level, "mqtt: %s:%s %s", self._config.host, port_of(self._config), status)
 
 
-def make_sink(config: Config, *, file: str = "configuration") -> MqttSink:
+def make_sink(config: Config) -> MqttSink:
     """The sink that a configuration describes, not yet started."""
     folder, camera = _state_folder(config.mqtt), config.camera.name
     return MqttSink(
@@ -539,7 +536,6 @@ def make_sink(config: Config, *, file: str = "configuration") -> MqttSink:
         discovery=Discovery.of(config) if config.homeassistant.enabled else None,
         note=DiscoveryNote(folder / f"homeassistant-{camera}.topic" if folder else None),
         outbox=_make_outbox(config.mqtt, folder, camera=camera),
-        file=file,
     )
 
 
