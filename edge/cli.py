@@ -61,7 +61,7 @@ def run(
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
 ) -> None:
     """The daemon: camera in, events out, until SIGTERM."""
-    from edge.config.schema import load_config
+    from edge.config.loader import load_config
     from edge.service.daemon import run_daemon
 
     overrides = {"camera.source": source} if source is not None else None
@@ -91,7 +91,8 @@ def ha_preview(
 ) -> None:
     """What Home Assistant is told, topic and payload; nothing is sent."""
     from edge.commands.ha_preview import show_discovery
-    from edge.config.schema import Config, load_config
+    from edge.config.loader import load_config
+    from edge.config.schema import Config
 
     show_discovery(load_config(config) if config else Config(), console=out)
 
@@ -152,7 +153,7 @@ def bench(
 @config_app.command("check")
 def config_check(file: Annotated[Path, typer.Argument(help="Configuration file (TOML).")]) -> None:
     """Check a configuration without starting anything."""
-    from edge.config.schema import load_config
+    from edge.config.loader import load_config
 
     config = load_config(file)
 
@@ -241,7 +242,7 @@ def _trusting(file: Path | None) -> Config | None:
     if file is None:
         return None
     from edge.bundles.signing import check_keys
-    from edge.config.schema import load_config
+    from edge.config.loader import load_config
 
     config = load_config(file)
     with config_context(file):

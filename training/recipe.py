@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct, field
 
-from edge.config.schema import decode_options, read_toml
+from edge.config.loader import decode_options, read_toml
 from edge.contract.labels import LABELS
 from edge.errors import ConfigError, config_context
 from training.augment import Augment

@@ -7,7 +7,8 @@ import os
 
 from edge.capture.base import Clock, Sleep, Source, SourceRequest
 from edge.capture.source_uri import SourceSpec, parse_source, redact
-from edge.config.schema import CameraConfig, decode_options
+from edge.config.loader import decode_options
+from edge.config.schema import CameraConfig
 from edge.registry import load_entry
 
 # FFmpeg's own messages hold addresses with their passwords; OpenCV reads this once, at its first use of FFmpeg.

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar
 
-from edge.config.schema import CameraConfig, Section, decode_options
+from edge.config.loader import decode_options
+from edge.config.schema import CameraConfig, Section
 from edge.records import Frame
 
 Clock = Callable[[], int]

@@ -26,7 +26,8 @@ from rich.table import Table
 
 from edge import __version__
 from edge.capture import open_source
-from edge.config.schema import Config, make_config
+from edge.config.loader import make_config
+from edge.config.schema import Config
 from edge.pipeline.build import BuiltPipeline, build_pipeline
 from edge.records import Frame
 from edge.system.host import machine_name, resident_bytes

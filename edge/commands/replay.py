@@ -20,7 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from edge.capture import SOURCES, open_source, parse_source
 from edge.capture.base import Source
 from edge.commands.render import render
-from edge.config.schema import Config, load_config, make_config, override_config
+from edge.config.loader import load_config, make_config, override_config
+from edge.config.schema import Config
 from edge.contract.preprocess import resize
 from edge.errors import MienError, SourceError, UsageError
 from edge.pipeline.build import STILLS_OVERRIDES, BuiltPipeline, build_pipeline

@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from edge.config.schema import DetectConfig, decode_options
+from edge.config.loader import decode_options
+from edge.config.schema import DetectConfig
 from edge.contract.bundle import Bundle
 from edge.contract.manifest import DetectManifest
 from edge.contract.preprocess import fit_letterbox, resize

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge.config.schema import DetectConfig, NoOptions, decode_options
+from edge.config.loader import decode_options
+from edge.config.schema import DetectConfig, NoOptions
 from edge.contract.bundle import Bundle
 from edge.contract.manifest import DetectManifest
 from edge.contract.preprocess import Letterbox, fit_letterbox, resize

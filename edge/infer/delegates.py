@@ -16,7 +16,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from edge.config.schema import EmotionConfig, NoOptions, Section, decode_options, shown
+from edge.config.loader import decode_options, shown
+from edge.config.schema import EmotionConfig, NoOptions, Section
 from edge.errors import ConfigError, InferenceError
 from edge.infer.litert import import_runtime
 

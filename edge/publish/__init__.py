@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge.config.schema import Config, shown
+from edge.config.loader import shown
+from edge.config.schema import Config
 from edge.errors import ConfigError
 from edge.publish.base import Kind, Message, RequestHandler, RequestSource, Sink, make_message
 from edge.publish.fanout import Fanout

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from edge.bundles.signing import check_keys
 from edge.capture import check_source
-from edge.config.schema import Config, shown
+from edge.config.loader import shown
+from edge.config.schema import Config
 from edge.detect import DETECTORS
 from edge.errors import ConfigError
 from edge.infer.delegates import parse_delegate

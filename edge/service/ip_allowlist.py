@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from edge.config.schema import Config, load_config
+from edge.config.loader import load_config
+from edge.config.schema import Config
 from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, EXIT_USAGE, MienError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -24,7 +24,7 @@ from edge.capture.base import Source, capture_time_ns
 from edge.capture.opencv import OpencvCapture
 from edge.capture.picamera2 import bgr_from_yuv420
 from edge.capture.v4l2 import V4l2Source, check_device, find_identity, list_cameras
-from edge.config.schema import make_config
+from edge.config.loader import make_config
 from edge.errors import (
     ConfigError,
     MissingDependencyError,

@@ -14,7 +14,7 @@ import pytest
 
 from edge.capture import open_source
 from edge.capture.base import Source
-from edge.config.schema import make_config
+from edge.config.loader import make_config
 from edge.errors import ConfigError, SourceError, SourceNotFoundError, SourcePermissionError
 from edge.records import Frame
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from edge.capture import open_source
 from edge.capture.grabber import CameraState, Grabber, GrabberTimes
 from edge.capture.latest_frame import LatestSlot
-from edge.config.schema import make_config
+from edge.config.loader import make_config
 from edge.errors import SourceBusyError, SourceError, SourceLostError, SourceNotFoundError
 from edge.records import Frame
 
@@ -373,7 +373,7 @@ import sys, threading, time
 from pathlib import Path
 from edge.capture import open_source
 from edge.capture.grabber import Grabber
-from edge.config.schema import make_config
+from edge.config.loader import make_config
 from edge.capture.latest_frame import LatestSlot
 
 config = make_config({"camera": {"source": sys.argv[1], "options": {"loop": True}}}).camera

@@ -16,7 +16,7 @@ from tools import require_tool
 
 from edge.capture import open_source
 from edge.capture.base import Source
-from edge.config.schema import make_config
+from edge.config.loader import make_config
 from edge.errors import ConfigError, MissingDependencyError, SourceError, SourceLostError
 from edge.records import Frame
 
@@ -152,7 +152,7 @@ def test_without_the_program_the_install_line_is_told(monkeypatch: pytest.Monkey
 PARENT = """
 import sys, time
 from edge.capture import open_source
-from edge.config.schema import make_config
+from edge.config.loader import make_config
 config = make_config({"camera": {"source": "gstreamer:videotestsrc is-live=true", "width": 64, "height": 64}}).camera
 source = open_source(config, clock=time.monotonic_ns, paced=True)
 print(source._child._process.pid, flush=True)

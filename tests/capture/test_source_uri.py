@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.capture import SOURCES, is_camera, parse_source, redact
-from edge.config.schema import make_config
+from edge.config.loader import make_config
 from edge.errors import ConfigError, config_context
 
 SECRETS = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), min_size=1, max_size=20).map(

@@ -20,7 +20,7 @@ from edge.bundles.locate import shipped_bundles
 from edge.commands.demo.broker import HOST, USUAL_PORT, run_broker
 from edge.commands.demo.listener import Listener
 from edge.commands.demo.run import BASE, make_config_text, run_demo
-from edge.config.schema import load_config
+from edge.config.loader import load_config
 from edge.errors import MissingDependencyError
 
 needs_amqtt = pytest.mark.skipif(importlib.util.find_spec("amqtt") is None, reason="amqtt: pip install 'mien[demo]'")

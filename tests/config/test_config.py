@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from edge.cli import app
+from edge.config.loader import decode_options, load_config, make_config
 from edge.config.reference import make_example, make_schema, make_table
-from edge.config.schema import Config, decode_options, load_config, make_config
+from edge.config.schema import Config
 from edge.errors import EXIT_CONFIG, ConfigError, config_context
 
 MISTAKES = [

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from edge.config.loader import MAX_BYTES, load_config
 from edge.config.reference import make_example
-from edge.config.schema import MAX_BYTES, Config, load_config
+from edge.config.schema import Config
 from edge.errors import EXIT_CONFIG, ConfigError, config_context
 from edge.service.check import check_choices
 

@@ -5,8 +5,9 @@ import logging
 import msgspec
 import pytest
 
+from edge.config.loader import make_config, override_config
 from edge.config.reload import LIVE, LiveConfig, compare_configs
-from edge.config.schema import Config, make_config, override_config
+from edge.config.schema import Config
 from edge.errors import ConfigError
 
 WANTED = {"log": {"level": "debug"}, "smooth": {"enter": 0.6}, "camera": {"fps": 5}, "detect": {"score": 0.7}}

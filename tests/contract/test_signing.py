@@ -10,7 +10,7 @@ from rich.console import Console
 
 from edge.bundles.signing import SIGNATURE_FILE, check_keys, check_signature, make_key, sign_bundle
 from edge.commands.bundle import install_bundle, verify_bundle
-from edge.config.schema import make_config
+from edge.config.loader import make_config
 from edge.contract.bundle import load_bundle
 from edge.errors import BundleError, ConfigError, UsageError, config_context
 

@@ -23,7 +23,7 @@ from edge.commands.doctor.findings import Finding, Subject, run_child
 from edge.commands.doctor.machine import check_outbox
 from edge.commands.doctor.parts import _usb_corals
 from edge.commands.schema import make_schema
-from edge.config.schema import load_config, make_config
+from edge.config.loader import load_config, make_config
 from edge.errors import EXIT_CLEAN, EXIT_RUNTIME
 
 Start = Callable[..., subprocess.Popen[str]]

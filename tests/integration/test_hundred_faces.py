@@ -16,7 +16,7 @@ from brokers import Mosquitto, Subscriber, wait_until
 from clips import free_faces
 from daemons import decoded, ended, toml_for
 
-from edge.config.schema import make_config
+from edge.config.loader import make_config
 from edge.pipeline.build import build_pipeline
 from edge.pipeline.step import Pipeline
 from edge.records import Frame

@@ -7,7 +7,7 @@ import pytest
 
 from edge.bundles.locate import shipped_bundles
 from edge.capture.demo_scene import Scene
-from edge.config.schema import make_config
+from edge.config.loader import make_config
 from edge.pipeline.build import build_pipeline
 from edge.records import Frame
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from publish_samples import event_message
 
-from edge.config.schema import JsonlConfig, make_config
+from edge.config.loader import make_config
+from edge.config.schema import JsonlConfig
 from edge.errors import ConfigError, PublishError, config_context
 from edge.publish import Fanout, open_sinks
 from edge.publish.base import Message

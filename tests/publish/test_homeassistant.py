@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from publish_samples import ORIGIN, a_face, an_event, an_info, initial_messages, moment
 
-from edge.config.schema import Config, PublishConfig, make_config
+from edge.config.loader import make_config
+from edge.config.schema import Config, PublishConfig
 from edge.contract.labels import LABELS
 from edge.errors import ConfigError, config_context
 from edge.publish import check_sinks

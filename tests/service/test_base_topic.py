@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.config.schema import Config, load_config
+from edge.config.loader import load_config
+from edge.config.schema import Config
 from edge.errors import EXIT_CONFIG, ConfigError
 from edge.service.base_topic import claim_base_topic
 
@@ -63,7 +64,7 @@ def test_the_usual_port_is_the_same_written_or_not(tmp_path: Path) -> None:
 def test_a_process_that_is_killed_leaves_no_claim(tmp_path: Path) -> None:
     config = config_of(tmp_path, 'device = "pi"\n')
     program = (
-        "import sys, time; from pathlib import Path; from edge.config.schema import load_config\n"
+        "import sys, time; from pathlib import Path; from edge.config.loader import load_config\n"
         "from edge.service.base_topic import claim_base_topic\n"
         "with claim_base_topic(load_config(Path(sys.argv[1]))):\n"
         "    print('held', flush=True); time.sleep(60)\n"

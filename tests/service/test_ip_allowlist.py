@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.config.schema import load_config
+from edge.config.loader import load_config
 from edge.service.ip_allowlist import HERE, NEAR, allowed_networks, main, with_additions
 
 UNIT = Path(__file__).resolve().parents[2] / "systemd" / "mien@.service"

@@ -29,7 +29,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from edge.config.schema import decode_options, read_toml
+from edge.config.loader import decode_options, read_toml
 from edge.errors import ConfigError, MienError, TrainingError, config_context
 from training.data.splits import TrainingData
 from training.files import write_file

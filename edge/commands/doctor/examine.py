@@ -24,7 +24,8 @@ from edge.commands.doctor.machine import (
     check_service,
 )
 from edge.commands.doctor.parts import check_camera, check_coral, check_models, check_picamera2
-from edge.config.schema import Config, load_config
+from edge.config.loader import load_config
+from edge.config.schema import Config
 from edge.errors import ConfigError, MienError
 
 CHECKS: Final[Mapping[str, Callable[[Subject], list[Finding]]]] = {

@@ -13,7 +13,8 @@ import msgspec
 
 from edge.capture import open_source
 from edge.commands.doctor.findings import Subject
-from edge.config.schema import Config, load_config
+from edge.config.loader import load_config
+from edge.config.schema import Config
 from edge.errors import MienError, config_context
 from edge.pipeline.build import build_pipeline
 
