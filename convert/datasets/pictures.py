@@ -5,15 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
 
-import cv2
-import numpy as np
-
+from edge import images
 from edge.errors import DataError
 from edge.records import Image
-
-SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
 
 def find_pictures(folder: Path) -> Iterator[Path]:
@@ -22,7 +17,7 @@ def find_pictures(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
         above = Path(parent)
         for name in sorted(files):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+            if name.lower().endswith(images.PICTURE_SUFFIXES) and not name.startswith("."):
                 yield above / name
 
 
@@ -56,8 +51,8 @@ def decode_picture(encoded: bytes, source: str | Path) -> Image:
         encoded: the file's bytes.
         source: what to call it in an error.
     """
-    buffer = np.frombuffer(encoded, np.uint8)
-    image = cv2.imdecode(buffer, cv2.IMREAD_ANYCOLOR) if len(buffer) else None
+    image = images.decode_picture(encoded, keep_grey=True)
     if image is None:
-        raise DataError(source, f"{len(encoded)} bytes that are no picture ({' '.join(SUFFIXES)}), or a damaged one")
-    return image  # type: ignore[return-value]
+        known = " ".join(images.PICTURE_SUFFIXES)
+        raise DataError(source, f"{len(encoded)} bytes that are no picture ({known}), or a damaged one")
+    return image

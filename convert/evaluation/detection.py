@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
-import cv2
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
 from edge.errors import DataError
+from edge.images import decode_picture
 from edge.records import Faces, Image
 
 BOXES_FILE: Final = "boxes.json"
@@ -102,10 +102,10 @@ def _read_picture(path: Path) -> tuple[bytes, Image]:
         encoded = path.read_bytes()
     except OSError as error:
         raise DataError(path, error.strerror or str(error)) from None
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
+    image = decode_picture(encoded)
     if image is None:
         raise DataError(path, "not a picture that can be read")
-    return encoded, np.asarray(image, np.uint8)
+    return encoded, image
 
 
 @dataclass(frozen=True, slots=True)

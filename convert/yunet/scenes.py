@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
+from edge.images import decode_picture, is_picture
 
-PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 CLIP_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4"})
 FRAMES_PER_CLIP = 6
 _SMALLEST_FACE_PX = 8.0
@@ -59,7 +59,7 @@ def read_sources(folder: Path, find_faces: FindFaces) -> list[Source]:
         raise DataError(folder, "no such folder of calibration pictures")
     sources = []
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in PICTURE_SUFFIXES:
+        if is_picture(path):
             pictures = [_read_picture(path)]
         elif path.suffix.lower() in CLIP_SUFFIXES:
             pictures = _read_frames(path)
@@ -76,10 +76,10 @@ def read_sources(folder: Path, find_faces: FindFaces) -> list[Source]:
 
 
 def _read_picture(path: Path) -> Picture:
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    picture = decode_picture(path.read_bytes()) if path.is_file() else None
     if picture is None:
         raise DataError(path, "not a picture that can be read")
-    return np.asarray(picture, np.uint8)
+    return picture
 
 
 def _read_frames(path: Path) -> list[Picture]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import cv2
-import numpy as np
 from msgspec import Meta
 
 from edge.capture.base import Pace, SourceRequest
-from edge.capture.opencv import bgr
 from edge.capture.paths import path_error
-from edge.capture.source_uri import PICTURE_SUFFIXES
 from edge.config.schema import Section
 from edge.errors import SourceError
+from edge.images import decode_picture, is_picture
 from edge.records import Frame, Image
 
 
@@ -89,19 +86,16 @@ def read_picture(path: Path) -> Image:
         SourceError: it cannot be read or is not a picture.
     """
     try:
-        data = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        encoded = path.read_bytes()
     except OSError as error:
         raise path_error(path, error) from None
-    except cv2.error:  # more pixels than OpenCV's bound
-        image = None
-    picture = bgr(image)
+    picture = decode_picture(encoded)
     if picture is None:
-        raise SourceError(path, "not a picture that OpenCV can read" if data.size else "the file is empty")
+        raise SourceError(path, "not a picture that OpenCV can read" if encoded else "the file is empty")
     return picture
 
 
 def _files_in(folder: Path) -> list[Path]:
     """Files named like pictures, sorted; notes, labels and hidden files beside them are nobody's mistake."""
     entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    return sorted(entry for entry in entries if entry.suffix.lower() in PICTURE_SUFFIXES and entry.is_file())
+    return sorted(entry for entry in entries if is_picture(entry) and entry.is_file())

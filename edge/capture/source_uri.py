@@ -10,10 +10,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from edge.errors import ConfigError
+from edge.images import is_picture
 
-PICTURE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".avif"}
-)
 NETWORK_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
 NEEDS_NOTHING = frozenset({"synthetic", "demo"})
 """Kinds without a target."""
@@ -96,7 +94,7 @@ def _path(text: str, name: str) -> SourceSpec:
     path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises where there is no such user
     if path.is_relative_to("/dev"):
         return SourceSpec("v4l2", str(path), name)
-    is_pictures = os.path.isdir(path) or path.suffix.lower() in PICTURE_SUFFIXES  # noqa: PTH112 - nor does this
+    is_pictures = os.path.isdir(path) or is_picture(path)  # noqa: PTH112 - nor does this
     return SourceSpec("pictures" if is_pictures else "video", str(path), name)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import cv2
 import msgspec
@@ -24,12 +24,13 @@ from edge.config.loader import load_config, make_config, override_config
 from edge.config.schema import Config
 from edge.contract.preprocess import resize
 from edge.errors import MienError, SourceError, UsageError
+from edge.images import PICTURE_SUFFIXES, is_picture
 from edge.pipeline.build import STILLS_OVERRIDES, BuiltPipeline, build_pipeline
 from edge.publish import Moment, Origin
 from edge.publish.payloads import make_event
-from edge.records import FaceState, Frame, Image, Step
+from edge.records import FaceState, Frame, Step
+from edge.system.files import replacing
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov")
 
 
@@ -69,8 +70,8 @@ def replay_files(
         built = build_pipeline(config, frame_wh=None if stills else first.size_wh, seed=0)
         seen = Counter[str]()
         with closing(built.pipeline), ExitStack() as stack:
-            lines = stack.enter_context(replacing(out)) if out else None
-            canvas = stack.enter_context(open_canvas(render_to, config.camera.fps)) if render_to else None
+            lines = stack.enter_context(open_output(out)) if out else None
+            canvas = stack.enter_context(closing(open_canvas(render_to, config.camera.fps))) if render_to else None
             teller = _Teller(built, config)
             for number, frame in enumerate(chain([first], frames)):
                 step = built.pipeline.step(frame)
@@ -146,32 +147,39 @@ def _progress(console: Console) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name only when it is complete; ``-`` is standard output."""
+def open_output(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name only when it is complete; ``-`` is standard output.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
     if path == Path("-"):
         yield sys.stdout.buffer
         sys.stdout.flush()
         return
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with replacing(path) as beside, beside.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
     except MienError:
         raise  # of what was being written, not of the file
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
-class _Canvas(Protocol):
-    def add(self, step: Step) -> None: ...
+class _Canvas:
+    """Take the steps of a replay and draw them."""
+
+    def add(self, step: Step) -> None:
+        """Draw a step."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Finish what was drawn."""
 
 
-class _Video:
+class _Video(_Canvas):
     """Writes rendered frames as a video; frames of another size are fitted to the first one's."""
 
     def __init__(self, path: Path, fps: float) -> None:
@@ -180,75 +188,69 @@ class _Video:
         self._size_wh = (0, 0)
 
     def add(self, step: Step) -> None:
-        picture = render(step.frame.image, step.faces)
         if self._writer is None:
             self._size_wh = step.frame.size_wh
-            fourcc = cv2.VideoWriter_fourcc(*("MJPG" if self._path.suffix == ".avi" else "mp4v"))  # type: ignore[attr-defined]
+            fourcc = cv2.VideoWriter.fourcc(*("MJPG" if self._path.suffix == ".avi" else "mp4v"))
             self._writer = cv2.VideoWriter(str(self._path), fourcc, self._fps, self._size_wh)
             if not self._writer.isOpened():
                 raise UsageError(f"--render: {self._path} cannot be written")
-        if step.frame.size_wh != self._size_wh:
-            picture = resize(picture, self._size_wh)
-        self._writer.write(picture)
+        picture = render(step.frame.image, step.faces)
+        self._writer.write(picture if step.frame.size_wh == self._size_wh else resize(picture, self._size_wh))
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.release()
 
 
-class _Pictures:
+class _Pictures(_Canvas):
     """Writes rendered frames as pictures into a folder, named after their source or number."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._names = folder, set[str]()
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, step: Step) -> None:
         source = Path(step.frame.source)
-        is_picture = source.suffix.lower() in PICTURE_SUFFIXES
-        name = f"{source.stem}.png" if is_picture else f"frame_{step.frame.number:06d}.png"
-        _write_picture(self._folder / name, render(step.frame.image, step.faces))
+        name = f"{source.stem}.png" if is_picture(source) else f"frame_{step.frame.number:06d}.png"
+        if name in self._names:  # a.jpg beside a.png
+            name = f"{source.name}.png"
+        self._names.add(name)
+        _write_picture(self._folder / name, step)
 
 
-class _Picture:
+class _Picture(_Canvas):
     """Writes the last rendered frame as one picture."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._last: Step | None = None
+        self._path, self._last = path, list[Step]()
 
     def add(self, step: Step) -> None:
-        self._last = step
+        self._last = [step]
 
     def close(self) -> None:
-        if self._last is not None:
-            _write_picture(self._path, render(self._last.frame.image, self._last.faces))
+        for step in self._last:
+            _write_picture(self._path, step)
 
 
-def _write_picture(path: Path, picture: Image) -> None:
-    encoded, data = cv2.imencode(path.suffix, picture)
+def _write_picture(path: Path, step: Step) -> None:
+    encoded, data = cv2.imencode(path.suffix, render(step.frame.image, step.faces))
     if not encoded:
         raise UsageError(f"--render: {path} cannot be encoded")
-    with replacing(path) as file:
+    with open_output(path) as file:
         file.write(data.tobytes())
 
 
-@contextmanager
-def open_canvas(path: Path, fps: float) -> Iterator[_Canvas]:
-    """Where rendered frames go, by the name of the path."""
-    suffix = path.suffix.lower()
-    canvas: Any
-    if suffix in VIDEO_SUFFIXES:
-        canvas = _Video(path, fps)
-    elif suffix in PICTURE_SUFFIXES:
-        canvas = _Picture(path)
-    elif not suffix or path.is_dir():
-        canvas = _Pictures(path)
-    else:
-        known = " ".join((*VIDEO_SUFFIXES, *PICTURE_SUFFIXES))
-        raise UsageError(f"--render: {path.name} is neither a folder nor one of {known}")
-    try:
-        yield canvas
-    finally:
-        if hasattr(canvas, "close"):
-            canvas.close()
+def open_canvas(path: Path, fps: float) -> _Canvas:
+    """Return where rendered frames go, by the name of the path.
+
+    Raises:
+        UsageError: it is neither a folder nor named like a video or a picture that can be written.
+    """
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return _Video(path, fps)
+    if is_picture(path) and cv2.haveImageWriter(path.name):
+        return _Picture(path)
+    if not path.suffix or path.is_dir():
+        return _Pictures(path)
+    known = " ".join((*VIDEO_SUFFIXES, *PICTURE_SUFFIXES))
+    raise UsageError(f"--render: {path.name} is neither a folder nor one of {known}")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 from tools import ROOT
 
 PICTURES = ROOT / "edge" / "capture" / "portraits"
@@ -49,3 +50,24 @@ def test_what_is_no_picture_is_one_line(tmp_path: Path) -> None:
     assert "broken.jpg" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_pictures_of_every_kind_are_rendered_under_their_own_names(tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    picture = cv2.imread(str(PICTURES / "hopper.jpg"))
+    for name in ("a.tif", "b.png", "c.ppm", "d.jpe"):
+        assert cv2.imwrite(str(folder / name), picture)
+    done = replay(folder, "--render", out)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_of_two_pictures_with_one_stem_neither_is_overwritten(tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    picture = cv2.imread(str(PICTURES / "hopper.jpg"))
+    for name in ("a.jpg", "a.png"):
+        assert cv2.imwrite(str(folder / name), picture)
+    assert replay(folder, "--render", out).returncode == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "a.png.png"]

@@ -252,7 +252,7 @@ def test_the_face_finder_returns_boxes_in_the_pictures_own_pixels(onnx: Path) ->
 
 
 def test_opencvs_detector_names_a_file_it_cannot_use(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"detect.options: onnx: .*is not a file"):
+    with pytest.raises(ConfigError, match=r"detect\.options\.onnx: .*is not a file"):
         OpenCvYuNetDetector(tmp_path / "none.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"no model")
     with pytest.raises(InferenceError, match=r"bad\.onnx: OpenCV refuses the model") as caught:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-import cv2
 import msgspec
-import numpy as np
 
+from edge.images import decode_picture
 from edge.records import Image
 
 
@@ -56,5 +55,6 @@ def load_portraits() -> tuple[Portrait, ...]:
 
 def read_portrait(portrait: Portrait) -> Image:
     """The photograph, (height, width, 3) uint8 BGR."""
-    data = np.frombuffer(files(__name__).joinpath(portrait.file).read_bytes(), np.uint8)
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    picture = decode_picture(files(__name__).joinpath(portrait.file).read_bytes())
+    assert picture is not None
+    return picture
