@@ -60,7 +60,7 @@ def run(
     source: Annotated[str | None, typer.Option(help="Another camera or file than the configuration's.")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
 ) -> None:
-    """The daemon: camera in, events out, until SIGTERM."""
+    """Run the daemon: camera in, events out, until SIGTERM."""
     from edge.config.loader import load_config
     from edge.service.daemon import run_daemon
 
@@ -77,7 +77,7 @@ def doctor(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file (TOML).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable report on standard output.")] = False,
 ) -> None:
-    """What is wrong with this machine, each finding with its fix; nothing is written or sent."""
+    """Show what is wrong with this machine, each finding with its fix; nothing is written or sent."""
     from edge.commands.doctor.examine import examine, show_report
 
     report = examine(config)
@@ -89,7 +89,7 @@ def doctor(
 def ha_preview(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file (TOML).")] = None,
 ) -> None:
-    """What Home Assistant is told, topic and payload; nothing is sent."""
+    """Show what Home Assistant is told, topic and payload; nothing is sent."""
     from edge.commands.ha_preview import show_discovery
     from edge.config.loader import load_config
     from edge.config.schema import Config
@@ -187,7 +187,7 @@ BundleConfig = Annotated[
 
 @bundle_app.command("show")
 def bundle_show(bundle: BundleName) -> None:
-    """What a bundle says of itself."""
+    """Show a bundle's manifest."""
     from edge.commands.bundle import show_bundle
 
     show_bundle(bundle, console=out)
@@ -238,7 +238,7 @@ def bundle_sign(
 
 
 def _trusting(file: Path | None) -> Config | None:
-    """A configuration whose trusted keys are keys; None where no file is given."""
+    """Load a configuration and check its trusted keys; None where no file is given."""
     if file is None:
         return None
     from edge.bundles.signing import check_keys
@@ -251,7 +251,7 @@ def _trusting(file: Path | None) -> Config | None:
 
 
 class SchemaName(str, Enum):
-    """What `mien schema` can print."""
+    """The schemas that `mien schema` prints."""
 
     event = "event"
     state = "state"

@@ -1,4 +1,4 @@
-"""How every command starts and ends: one line for an error, a documented exit code, a traceback only on demand."""
+"""The frame of every command line: one line for an error, documented exit codes, a traceback only on demand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, MienError
 
 
 def run_app(app: Callable[[], Any], *, prog: str) -> NoReturn:
-    """Runs a typer application and exits.
+    """Run a typer application and exit.
 
     Args:
         app: the application; reads ``sys.argv``.

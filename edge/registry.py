@@ -10,7 +10,7 @@ from edge.errors import MissingDependencyError, UsageError
 
 
 def load_entry(table: Mapping[str, str], key: str, *, what: str, install: str = "pip install mien") -> Any:
-    """Imports the class or function behind a key.
+    """Import the class or function behind a key.
 
     Args:
         table: key to ``"package.module:name"``.

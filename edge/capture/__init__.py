@@ -48,7 +48,7 @@ def open_source(
     identity: str | None = None,
     sleep: Sleep | None = None,
 ) -> Source:
-    """Opens the configured source.
+    """Open the configured source.
 
     Args:
         config: what to open and what to ask of it.
@@ -84,7 +84,7 @@ def open_source(
 
 
 def check_source(config: CameraConfig) -> None:
-    """What can be known of a source without opening it: how it is written, and the options of its kind.
+    """Check a source without opening it: how it is written, and the options of its kind.
 
     Raises:
         ConfigError: the source or its options cannot be meant.
@@ -94,7 +94,7 @@ def check_source(config: CameraConfig) -> None:
 
 
 def is_camera(config: CameraConfig) -> bool:
-    """Whether the source is one that may be away for a while and come back, unlike a file.
+    """Return whether the source is one that may be away for a while and come back, unlike a file.
 
     Raises:
         ConfigError: the source cannot be meant.

@@ -1,4 +1,4 @@
-"""What every frame source offers, and what it is given to open."""
+"""The interface of frame sources, and the request that opens one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Source(Protocol):
     identity: str | None
 
     def read(self) -> Frame | None:
-        """Waits for the next frame; None at the end of a file, or after `close`.
+        """Wait for the next frame; None at the end of a file, or after `close`.
 
         Raises:
             SourceLostError: a camera stopped delivering.
@@ -59,7 +59,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SourceRequest:
-    """What a kind of source is given to open.
+    """A request to open a source.
 
     Attributes:
         target: device, address, pipeline or path; may hold credentials, so it goes into no message.
@@ -81,7 +81,7 @@ class SourceRequest:
     sleep: Sleep | None = None
 
     def options(self, kind: type[O]) -> O:
-        """The options of ``camera.options``, decoded.
+        """Return the options of ``camera.options``, decoded.
 
         Raises:
             ConfigError: a key unknown or out of range.
@@ -100,7 +100,7 @@ class Pace:
         self._anchor_ns: int | None = None
 
     def stamp(self, media_ns: int, *, interval_ns: int) -> int | None:
-        """Waits until a frame is due.
+        """Wait until a frame is due.
 
         A reader that is more than a frame behind moves the whole schedule: the file then plays slower and no
         timestamp is older than the frame really is.
@@ -129,16 +129,16 @@ class Pace:
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """Return whether `close` was called."""
         return self._closed.is_set()
 
     def close(self) -> None:
-        """Ends a wait that is under way and makes all later ones return at once."""
+        """End a wait that is under way and make all later ones return at once."""
         self._closed.set()
 
 
 def capture_time_ns(driver_ns: float, *, now_ns: int) -> int:
-    """The time of capture: the driver's if it is of the monotonic clock, otherwise the time of arrival.
+    """Return the time of capture: the driver's if it is of the monotonic clock, otherwise the time of arrival.
 
     Args:
         driver_ns: timestamp of the driver, of a clock that is not known for sure; 0 where there is none.

@@ -93,7 +93,7 @@ class Scene:
     """Draws frames and tells the truth about them."""
 
     def __init__(self, *, size_wh: tuple[int, int], seed: int = 0, fps: float = 20.0) -> None:
-        """Prepares the background.
+        """Prepare the background.
 
         Args:
             size_wh: width and height of the frames in pixels.
@@ -117,7 +117,7 @@ class Scene:
         return image
 
     def truth(self, number: int) -> tuple[SceneFace, ...]:
-        """The faces that can be seen in frame ``number``, the nearest last.
+        """Return the faces that can be seen in frame ``number``, the nearest last.
 
         Faces of which less than `MIN_VISIBLE_SHARE` is inside the frame or uncovered are left out.
         """
@@ -165,7 +165,7 @@ class Scene:
         )
 
     def _make_card(self, number: int) -> _Card:
-        """The photograph of visit ``number`` at its largest size: later only made smaller, by little."""
+        """Return the photograph of visit ``number`` at its largest size: later only made smaller, by little."""
         visit = self._visit(number)
         picture = read_portrait(visit.portrait)
         scale = visit.face_px * (1 + visit.zoom) / visit.portrait.face_xywh[3]
@@ -213,7 +213,7 @@ class Scene:
         cv2.add(region, colours, dst=region)
 
     def _pan(self, time_s: float) -> Image:
-        """The backdrop, drifting slowly."""
+        """Return the backdrop, drifting slowly."""
         width, height = self._size_wh
         spare_x, spare_y = self._backdrop.shape[1] - width, self._backdrop.shape[0] - height
         x = round(spare_x * (0.5 + 0.5 * math.sin(time_s * 0.11)))
@@ -245,7 +245,7 @@ class DemoSource:
 
     @classmethod
     def open(cls, request: SourceRequest) -> DemoSource:
-        """Makes the source.
+        """Make the source.
 
         Raises:
             ConfigError: an option that cannot be meant.
@@ -253,7 +253,7 @@ class DemoSource:
         return cls(request, options=request.options(Options))
 
     def read(self) -> Frame | None:
-        """The next frame, (height, width, 3) uint8 BGR; None after the last one or `close`."""
+        """Return the next frame, (height, width, 3) uint8 BGR; None after the last one or `close`."""
         number = self._number
         if self._pace.closed or (self._frames and number >= self._frames and not self._loop):
             return None
@@ -267,12 +267,12 @@ class DemoSource:
         return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=self.name, discontinuity=restarts)
 
     def close(self) -> None:
-        """Ends a wait."""
+        """End a wait."""
         self._pace.close()
 
 
 def _soft_mask(width: int, height: int) -> npt.NDArray[np.float32]:
-    """A rounded rectangle with soft edges: (height, width) float32, 1 inside, 0 at the border."""
+    """Return a rounded rectangle with soft edges: (height, width) float32, 1 inside, 0 at the border."""
     x = np.abs(np.linspace(-1, 1, width, dtype=np.float32))[None, :]
     y = np.abs(np.linspace(-1, 1, height, dtype=np.float32))[:, None]
     distance = (x**6 + y**6) ** (1 / 6)
@@ -281,7 +281,7 @@ def _soft_mask(width: int, height: int) -> npt.NDArray[np.float32]:
 
 
 def _draw_backdrop(size_wh: tuple[int, int], seed: int) -> Image:
-    """A soft, dark studio wall a little larger than the frame: blue to violet, with large pools of light."""
+    """Return a soft, dark studio wall a little larger than the frame: blue to violet, with large pools of light."""
     width, height = round(size_wh[0] * 1.2), round(size_wh[1] * 1.2)
     random = np.random.default_rng((seed, 1))
     x = np.linspace(0, 1, width, dtype=np.float32)[None, :, None]

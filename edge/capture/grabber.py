@@ -24,7 +24,7 @@ _SLICE_S = 1.0
 
 
 class CameraState(str, Enum):
-    """What is known about the camera."""
+    """The state of the camera."""
 
     OPENING = "opening"
     LIVE = "live"
@@ -56,7 +56,7 @@ class GrabberTimes:
 
     @classmethod
     def of(cls, config: CameraConfig) -> GrabberTimes:
-        """The bounds that fit a camera: a slow rate, a long ``stale_after_ms`` or time-outs of its own move others."""
+        """Return the bounds that fit a camera: a slow rate, a long ``stale_after_ms`` or time-outs of its own move others."""
         stale_ns = round(config.stale_after_ms * 1e6)
         own_ns = {
             key: round(1.2e9 * value) if isinstance(value := config.options.get(key), int | float) else 0
@@ -120,7 +120,7 @@ class Grabber:
         uniform: Callable[[], float] = random.random,
         wait: Callable[[float], object] | None = None,
     ) -> None:
-        """Stores what it needs; nothing is opened yet.
+        """Store what it needs; nothing is opened yet.
 
         Args:
             open_source: opens the source; given the identity that an earlier one had, None at first.
@@ -156,7 +156,7 @@ class Grabber:
         self.ended = False
 
     def run(self) -> None:
-        """Reads until the source ends, `stop`, `pause`, or `check` gave this thread's camera to a fresh one.
+        """Read until the source ends, `stop`, `pause`, or `check` gave this thread's camera to a fresh one.
 
         Raises:
             SourceError: a file that cannot be read.
@@ -184,7 +184,7 @@ class Grabber:
                     self._slot.close()
 
     def check(self, now_ns: int) -> bool:
-        """Looks whether frames still come; call it a few times a second.
+        """Look whether frames still come; call it a few times a second.
 
         Returns:
             True when the camera was taken from a reader that hangs in the driver: the caller starts a fresh thread
@@ -213,7 +213,7 @@ class Grabber:
             return False
 
     def stop(self) -> None:
-        """Ends `run` and closes the slot; what lies in it can still be taken. From any thread, any number of times."""
+        """End `run` and close the slot; what lies in it can still be taken. From any thread, any number of times."""
         self._stopped.set()
         self._slot.close()
         with self._lock:
@@ -222,7 +222,7 @@ class Grabber:
             source.close()
 
     def wait_ended(self, timeout_s: float) -> bool:
-        """Waits after `stop` until no reader is left in `run` or in a driver.
+        """Wait after `stop` until no reader is left in `run` or in a driver.
 
         A thread that comes back from OpenCV into an interpreter that is being shut down aborts the process: a clean
         exit waits for it first.
@@ -234,7 +234,7 @@ class Grabber:
             return self._ended.wait_for(lambda: self._inside == 0, timeout_s)
 
     def pause(self) -> None:
-        """Closes the camera and ends `run`, but leaves the slot open: a later `run` goes on."""
+        """Close the camera and end `run`, but leave the slot open: a later `run` goes on."""
         with self._lock:
             if self._reader is not None:
                 self._release(self._reader)
@@ -242,7 +242,7 @@ class Grabber:
             self._tell(CameraState.OPENING, "paused")
 
     def _serve(self, reader: _Reader) -> bool:
-        """Opens the source and reads it; True when there is nothing more to do, False when it was lost."""
+        """Open the source and read it; True when there is nothing more to do, False when it was lost."""
         try:
             source = self._open(reader)
             if source is None:
@@ -264,7 +264,7 @@ class Grabber:
             return False
 
     def _open(self, reader: _Reader) -> Source | None:
-        """Opens the source; None when the camera was taken from this reader meanwhile."""
+        """Open the source; None when the camera was taken from this reader meanwhile."""
         self._enter_driver(reader, _OPENING)
         source = self._open_source(self._identity)
         with self._lock:
@@ -320,7 +320,7 @@ class Grabber:
         self._last_frame_ns = self._clock()
 
     def _back_off(self, reader: _Reader) -> None:
-        """Waits before the next attempt: full jitter, so that cameras of one hub do not all try at once."""
+        """Wait before the next attempt: full jitter, so that cameras of one hub do not all try at once."""
         exponent = min(self._failures - 1, 16)
         rest_s = self._uniform() * min(self._times.backoff_max_s, self._times.backoff_base_s * 2**exponent)
         while rest_s > 0 and self._is_active(reader):
@@ -343,14 +343,14 @@ class Grabber:
         return not reader.released and not self._stopped.is_set()
 
     def _release(self, reader: _Reader) -> None:
-        """Takes the camera from a reader; with the lock held."""
+        """Take the camera from a reader; with the lock held."""
         reader.released = True
         self._reader = None
         if reader.source is not None:
             reader.source.close()
 
     def _tell(self, state: CameraState, detail: str) -> None:
-        """Notes and reports a state that is new, or whose reason is; with the lock held."""
+        """Note and report a state that is new, or whose reason is; with the lock held."""
         if (state, detail) == self._told:
             return
         self._told = self.state, self.detail = state, detail
@@ -359,6 +359,6 @@ class Grabber:
 
 
 def _has_picture(frame: Frame) -> bool:
-    """Whether there is a picture in a frame; drivers hand over empty ones."""
+    """Return whether there is a picture in a frame; drivers hand over empty ones."""
     image: object = frame.image
     return getattr(image, "ndim", 0) == 3 and getattr(image, "size", 0) > 0

@@ -70,7 +70,7 @@ class GstreamerSource:
 
     @classmethod
     def open(cls, request: SourceRequest) -> GstreamerSource:
-        """Starts the pipeline and waits for its first frame.
+        """Start the pipeline and wait for its first frame.
 
         Raises:
             MissingDependencyError: there is no ``gst-launch-1.0``.
@@ -92,7 +92,7 @@ class GstreamerSource:
         return source
 
     def read(self) -> Frame | None:
-        """The next frame, its picture (height, width, 3) uint8 BGR.
+        """Return the next frame, its picture (height, width, 3) uint8 BGR.
 
         Raises:
             SourceLostError: the pipeline ended or delivers nothing any more; the message holds its own last words.
@@ -125,7 +125,7 @@ class GstreamerSource:
 
 
 def _arguments(request: SourceRequest) -> list[str]:
-    """The command line of ``gst-launch-1.0`` but for the file descriptor of its sink."""
+    """Return the command line of ``gst-launch-1.0`` but for the file descriptor of its sink."""
     try:
         pipeline = shlex.split(request.target)
     except ValueError as error:
@@ -167,7 +167,7 @@ class _Child:
             os.set_blocking(descriptor, False)
 
     def read(self, count: int, *, timeout_s: float) -> bytearray | None:
-        """Reads exactly ``count`` bytes; None once closed.
+        """Read exactly ``count`` bytes; None once closed.
 
         Raises:
             TimeoutError: no byte came for so long.
@@ -228,7 +228,7 @@ class _Child:
             del self._messages[:-_MESSAGE_BYTES]
 
     def _last_words(self) -> str:
-        """The first error that the process named, else its last line."""
+        """Return the first error that the process named, else its last line."""
         try:
             self._process.wait(timeout=_LAST_WORDS_S)
         except subprocess.TimeoutExpired:

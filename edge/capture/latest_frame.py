@@ -30,7 +30,7 @@ class LatestSlot(Generic[T]):
             self._condition.notify_all()
 
     def get(self, timeout_s: float | None = None) -> T | None:
-        """Takes the newest value, waiting for it; None on time-out or when the slot is closed and empty."""
+        """Take the newest value, waiting for it; None on time-out or when the slot is closed and empty."""
         with self._condition:
             self._condition.wait_for(lambda: self._value is not None or self._closed, timeout_s)
             value, self._value = self._value, None
@@ -59,5 +59,5 @@ class LatestSlot(Generic[T]):
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """Return whether `close` was called."""
         return self._closed

@@ -50,7 +50,7 @@ class NetworkSource:
 
     @classmethod
     def open(cls, request: SourceRequest) -> NetworkSource:
-        """Connects.
+        """Connect.
 
         Raises:
             SourceNotFoundError: no such host, or nothing listens there.
@@ -71,7 +71,7 @@ class NetworkSource:
         return cls(request, capture=capture, read_timeout_s=options.read_timeout_s)
 
     def read(self) -> Frame | None:
-        """The next frame, its picture (height, width, 3) uint8 BGR.
+        """Return the next frame, its picture (height, width, 3) uint8 BGR.
 
         Raises:
             SourceLostError: the stream ended, the time ran out or nothing can be decoded.
@@ -95,7 +95,7 @@ class NetworkSource:
 
 @contextlib.contextmanager
 def _ffmpeg_options(options: str) -> Iterator[None]:
-    """Sets what OpenCV hands to FFmpeg at every opening, unless the user did; there is one camera in a process."""
+    """Set what OpenCV hands to FFmpeg at every opening, unless the user did; there is one camera in a process."""
     if _FFMPEG_OPTIONS in os.environ:
         yield
         return
@@ -107,7 +107,7 @@ def _ffmpeg_options(options: str) -> Iterator[None]:
 
 
 def _with_login(request: SourceRequest, options: Options) -> str:
-    """The address with user name and password in it, which FFmpeg wants there; read anew at every opening."""
+    """Return the address with user name and password in it, which FFmpeg wants there; read anew at every opening."""
     if options.username is None and options.password_file is None:
         return request.target
     key = "camera.options.username"
@@ -125,7 +125,7 @@ def _with_login(request: SourceRequest, options: Options) -> str:
 
 
 def _check_reachable(request: SourceRequest, *, timeout_s: float) -> None:
-    """Connects once by hand, because FFmpeg's reason for failing does not come through OpenCV."""
+    """Connect once by hand, because FFmpeg's reason for failing does not come through OpenCV."""
     try:
         address = urlsplit(request.target)
         host, port = address.hostname, address.port or PORTS.get(address.scheme.lower())

@@ -26,7 +26,7 @@ class OpencvCapture:
 
     @classmethod
     def open(cls, target: str, *, backend: int, parameters: Sequence[int] = ()) -> OpencvCapture | None:
-        """Opens a file, device or address; None when OpenCV cannot, for a reason that it does not tell.
+        """Open a file, device or address; None when OpenCV cannot, for a reason that it does not tell.
 
         Args:
             target: file, device or address.
@@ -44,7 +44,7 @@ class OpencvCapture:
         return None
 
     def grab(self) -> bool:
-        """Takes the next frame without decoding it for Python; False at the end, on an error or once closed."""
+        """Take the next frame without decoding it for Python; False at the end, on an error or once closed."""
         with self._using() as capture:
             try:
                 return capture is not None and capture.grab()
@@ -52,7 +52,7 @@ class OpencvCapture:
                 return False
 
     def retrieve(self) -> Image | None:
-        """The grabbed frame, (height, width, 3) uint8 BGR; None when it cannot be decoded."""
+        """Return the grabbed frame, (height, width, 3) uint8 BGR; None when it cannot be decoded."""
         with self._using() as capture:
             try:
                 done, image = capture.retrieve() if capture is not None else (False, None)
@@ -61,7 +61,7 @@ class OpencvCapture:
         return bgr(image) if done else None
 
     def get(self, key: int) -> float:
-        """A ``cv2.CAP_PROP_…``; 0 where it is not known or the capture is closed."""
+        """Return a ``cv2.CAP_PROP_…``; 0 where it is not known or the capture is closed."""
         with self._using() as capture:
             return capture.get(key) if capture is not None else 0.0
 
@@ -93,7 +93,7 @@ class OpencvCapture:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keeps OpenCV from printing: what it says of a failed opening holds the whole address."""
+    """Keep OpenCV from printing: what it says of a failed opening holds the whole address."""
     logs: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 5; OpenCV 4
     level = logs.getLogLevel()
     logs.setLogLevel(0)  # LOG_LEVEL_SILENT
@@ -104,7 +104,7 @@ def _silence() -> Iterator[None]:
 
 
 def bgr(image: object) -> Image | None:
-    """A decoded picture as (height, width, 3) uint8 BGR; None where there is no picture in it."""
+    """Return a decoded picture as (height, width, 3) uint8 BGR; None where there is no picture in it."""
     if not hasattr(image, "ndim") or not getattr(image, "size", 0):
         return None
     array: Image = image  # type: ignore[assignment]

@@ -10,7 +10,7 @@ from edge.errors import SourceError, SourceNotFoundError, SourcePermissionError
 
 
 def path_error(source: str | Path, error: OSError) -> SourceError:
-    """The error of the tree that says what a failed system call on a path means."""
+    """Return the error of the tree for a failed system call on a path."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return SourceNotFoundError(source, "there is no such file or folder")
     if error.errno in (errno.EACCES, errno.EPERM):
@@ -19,7 +19,7 @@ def path_error(source: str | Path, error: OSError) -> SourceError:
 
 
 def check_file(path: Path, *, name: str) -> None:
-    """Raises unless a path is a file with something in it that this user may read.
+    """Raise unless a path is a file with something in it that this user may read.
 
     Raises:
         SourceNotFoundError: there is none.

@@ -56,7 +56,7 @@ class Picamera2Source:
 
     @classmethod
     def open(cls, request: SourceRequest) -> Picamera2Source:
-        """Opens, configures and starts a camera given by number or libcamera id.
+        """Open, configure and start a camera given by number or libcamera id.
 
         Raises:
             MissingDependencyError: picamera2 is not installed, or not for this numpy.
@@ -86,7 +86,7 @@ class Picamera2Source:
         return cls(request, camera=camera, identity=identity, options=options)
 
     def read(self) -> Frame | None:
-        """The next frame: (height, width, 3) uint8 BGR, and ``lores`` where it is configured, both of one exposure.
+        """Return the next frame: (height, width, 3) uint8 BGR, and ``lores`` where it is configured, both of one exposure.
 
         Raises:
             SourceLostError: no frame came in time.
@@ -99,7 +99,7 @@ class Picamera2Source:
         return frame
 
     def close(self) -> None:
-        """Stops the camera; a read that is under way does so when it returns, in ``read_timeout_s`` at most."""
+        """Stop the camera; a read that is under way does so when it returns, in ``read_timeout_s`` at most."""
         self._closed = True
         self._release_when_free()
 
@@ -138,7 +138,7 @@ class Picamera2Source:
 
 
 def bgr_from_yuv420(planes: Image, *, size_wh: tuple[int, int]) -> Image:
-    """Converts what picamera2 makes of a YUV420 buffer.
+    """Convert what picamera2 makes of a YUV420 buffer.
 
     Args:
         planes: (height * 3 / 2, stride) uint8: Y, then U and V at half the stride; ``stride`` is the width rounded up
@@ -154,7 +154,7 @@ def bgr_from_yuv420(planes: Image, *, size_wh: tuple[int, int]) -> Image:
 
 
 def _find_camera(infos: list[dict[str, Any]], request: SourceRequest) -> tuple[int, str]:
-    """Number and lasting name of the camera that is meant by number or libcamera id."""
+    """Return number and stable name of the camera with a number or libcamera id."""
     wanted = request.target or "0"
     for info in infos:
         if wanted in (str(info["Num"]), info["Id"]):
@@ -180,7 +180,7 @@ def _make_configuration(camera: Picamera2, request: SourceRequest, options: Opti
 
 
 def _open_error(name: str, error: Exception) -> SourceError:
-    """What libcamera's failure means; picamera2 hides the first one behind a general one."""
+    """Return libcamera's failure as an error; picamera2 hides the first one behind a general one."""
     chain: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
@@ -193,5 +193,5 @@ def _open_error(name: str, error: Exception) -> SourceError:
 
 
 def _asleep_ns() -> int:
-    """How far CLOCK_BOOTTIME, the clock of ``SensorTimestamp``, is ahead of the monotonic clock: time suspended."""
+    """Return how far CLOCK_BOOTTIME, the clock of ``SensorTimestamp``, is ahead of the monotonic clock: time suspended."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)

@@ -36,7 +36,7 @@ class PicturesSource:
 
     @classmethod
     def open(cls, request: SourceRequest) -> PicturesSource:
-        """Lists the pictures; reads none yet.
+        """List the pictures; read none yet.
 
         Raises:
             SourceNotFoundError: no such file or folder.
@@ -56,7 +56,7 @@ class PicturesSource:
         return cls(request, paths=paths, loop=loop)
 
     def read(self) -> Frame | None:
-        """The next picture, (height, width, 3) uint8 BGR, turned as its EXIF says; None after the last one.
+        """Return the next picture, (height, width, 3) uint8 BGR, turned as its EXIF says; None after the last one.
 
         Raises:
             SourceError: a file that is not a picture; the message names it.
@@ -72,12 +72,12 @@ class PicturesSource:
         return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=str(path), discontinuity=True)
 
     def close(self) -> None:
-        """Ends a wait."""
+        """End a wait."""
         self._pace.close()
 
 
 def read_picture(path: Path) -> Image:
-    """Reads a picture of any kind that OpenCV knows.
+    """Read a picture of any kind that OpenCV knows.
 
     Returns:
         (height, width, 3) uint8 BGR, turned as its EXIF says; grey is spread, alpha dropped, 16 bits cut to 8.

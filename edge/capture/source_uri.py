@@ -1,4 +1,4 @@
-"""How a source is written: one line of text to a kind and its target, and the same line without its secrets."""
+"""The syntax of sources: text to kind and target, and the same text without its secrets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SourceSpec:
 
 
 def parse_source(text: str, *, kinds: Collection[str]) -> SourceSpec:
-    """Takes a source apart; opens nothing, only looks whether a path is a folder.
+    """Parse a source; open nothing, only look whether a path is a folder.
 
     Args:
         text: camera number, ``/dev`` path, address, ``KIND:TARGET``, video, picture, folder, ``synthetic``
@@ -72,7 +72,7 @@ def parse_source(text: str, *, kinds: Collection[str]) -> SourceSpec:
 
 
 def redact(text: str) -> str:
-    """A source without its secrets, fit for messages, logs and payloads.
+    """Return a source without its secrets, fit for messages, logs and payloads.
 
     User and password are cut out of addresses, values of keys that sound like secrets are replaced, and the query of
     an address goes altogether: cameras call their passwords all sorts of names there.

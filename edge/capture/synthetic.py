@@ -39,7 +39,7 @@ class SyntheticSource:
 
     @classmethod
     def open(cls, request: SourceRequest) -> SyntheticSource:
-        """Makes the source.
+        """Make the source.
 
         Raises:
             ConfigError: an option that cannot be meant.
@@ -47,7 +47,7 @@ class SyntheticSource:
         return cls(request, options=request.options(Options))
 
     def read(self) -> Frame | None:
-        """The next frame, (height, width, 3) uint8 BGR; None after the last one."""
+        """Return the next frame, (height, width, 3) uint8 BGR; None after the last one."""
         number = self._number
         if self._pace.closed or (self._frames and number >= self._frames and not self._loop):
             return None
@@ -61,7 +61,7 @@ class SyntheticSource:
         return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=self.name, discontinuity=restarts)
 
     def close(self) -> None:
-        """Ends a wait."""
+        """End a wait."""
         self._pace.close()
 
 

@@ -55,7 +55,7 @@ class V4l2Source:
 
     @classmethod
     def open(cls, request: SourceRequest) -> V4l2Source:
-        """Opens a camera and asks for format, size and rate; the driver gives the nearest that it has.
+        """Open a camera and ask for format, size and rate; the driver gives the nearest that it has.
 
         Raises:
             SourceNotFoundError: no such camera; the message lists those that there are.
@@ -78,7 +78,7 @@ class V4l2Source:
         return cls(request, capture=capture, identity=find_identity(request.target))
 
     def read(self) -> Frame | None:
-        """The next frame, its picture (height, width, 3) uint8 BGR, with the driver's time where it is monotonic.
+        """Return the next frame, its picture (height, width, 3) uint8 BGR, with the driver's time where it is monotonic.
 
         Raises:
             SourceLostError: the camera is gone or delivers nothing that can be decoded.
@@ -102,7 +102,7 @@ class V4l2Source:
 
 
 def find_identity(device: str, *, links: Path = LINKS) -> str:
-    """The most lasting name of a camera: its link in ``by-id``, else in ``by-path``, else as written."""
+    """Return the most stable name of a camera: its link in ``by-id``, else in ``by-path``, else as written."""
     target = os.path.realpath(device)
     if Path(device).is_relative_to(links):
         return device
@@ -121,7 +121,7 @@ def list_cameras(*, links: Path = LINKS, devices: Path = Path("/dev")) -> list[s
 
 
 def check_device(device: Path, *, name: str) -> None:
-    """Raises unless a path is a camera that this process may read now.
+    """Raise unless a path is a camera that this process may read now.
 
     OpenCV says no more than that opening failed; the kernel knows why.
 
@@ -157,7 +157,7 @@ def _check_capabilities(handle: int, device: Path, name: str) -> None:
 
 
 def _check_free(handle: int) -> None:
-    """Sets the format that is set already: drivers refuse that while another process streams."""
+    """Set the format that is set already: drivers refuse that while another process streams."""
     wanted = bytearray(_FORMAT_BYTES)
     struct.pack_into("=I", wanted, 0, 1)  # V4L2_BUF_TYPE_VIDEO_CAPTURE
     try:
@@ -169,7 +169,7 @@ def _check_free(handle: int) -> None:
 
 
 def _device_error(error: OSError, device: Path, name: str) -> SourceError:
-    """What a failed system call on a camera means."""
+    """Return the error of the tree for a failed system call on a camera."""
     if isinstance(error, SourceError):
         return error
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO):

@@ -44,7 +44,7 @@ class VideoSource:
 
     @classmethod
     def open(cls, request: SourceRequest) -> VideoSource:
-        """Opens a video file.
+        """Open a video file.
 
         Raises:
             SourceNotFoundError: no such file.
@@ -58,7 +58,7 @@ class VideoSource:
         return cls(request, path=path, loop=loop, capture=_open_capture(path, name=request.name))
 
     def read(self) -> Frame | None:
-        """The next frame, its picture (height, width, 3) uint8 BGR; None at the end.
+        """Return the next frame, its picture (height, width, 3) uint8 BGR; None at the end.
 
         Raises:
             SourceError: nothing in it can be decoded, or it ends long before it says.
@@ -82,7 +82,7 @@ class VideoSource:
         return None
 
     def close(self) -> None:
-        """Closes the file and ends a wait."""
+        """Close the file and end a wait."""
         self._pace.close()
         self._capture.close()
 
@@ -107,7 +107,7 @@ class VideoSource:
         return media_ns
 
     def _next_pass(self) -> bool:
-        """Checks what was read at the end of the file and begins again where that is asked for."""
+        """Check what was read at the end of the file and begin again where that is asked for."""
         if self._delivered == 0:
             raise SourceError(self.name, "no frame in it can be decoded")
         played_ns = self._media_ns - self._offset_ns + self._interval_ns

@@ -1,1 +1,1 @@
-"""What the command ``mien`` does beside the daemon."""
+"""The work of the command ``mien`` beside the daemon."""

@@ -83,7 +83,7 @@ def run_bench(
 
 
 def _read_frames(config: Config) -> list[Frame]:
-    """The frames of one round, in memory, so that decoding is not measured."""
+    """Return the frames of one round, in memory, so that decoding is not measured."""
     source = open_source(config.camera, clock=time.monotonic_ns, paced=False)
     frames: list[Frame] = []
     while len(frames) < 600 and (frame := source.read()) is not None:
@@ -120,7 +120,7 @@ def _measure(built: BuiltPipeline, config: Config, frames: list[Frame], *, loops
 
 
 def _shifted(frames: list[Frame], loop: int) -> Iterator[Frame]:
-    """The frames again, later: a loop is a cut."""
+    """Yield the frames again, later: the first of a loop is a discontinuity."""
     length_ns = frames[-1].timestamp_ns - frames[0].timestamp_ns + 40_000_000
     for index, frame in enumerate(frames):
         at_ns = frame.timestamp_ns + loop * length_ns
@@ -163,7 +163,7 @@ def _as_dict(percentiles: Percentiles) -> dict[str, float]:
 
 
 def _measure_start_up(config: Config, *, frames: int = 100) -> dict[str, float]:
-    """Runs the real daemon as a child: seconds from process start to the first inferred frame, and its memory."""
+    """Run the real daemon as a child: seconds from process start to the first inferred frame, and its memory."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "bench.toml"
         file.write_text(

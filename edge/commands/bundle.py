@@ -18,7 +18,7 @@ from edge.contract.manifest import AnyManifest, EmotionManifest
 
 
 def show_bundle(name_or_path: str, *, console: Console) -> None:
-    """Prints a bundle's manifest as a table.
+    """Print a bundle's manifest as a table.
 
     Raises:
         BundleError: no such bundle, or it does not verify.
@@ -33,7 +33,7 @@ def show_bundle(name_or_path: str, *, console: Console) -> None:
 
 
 def verify_bundle(name_or_path: str, *, config: Config | None = None, console: Console) -> None:
-    """Checks hashes and manifest, runs the golden samples on the CPU and says by how much they differ.
+    """Check hashes and manifest, run the golden samples on the CPU and say by how much they differ.
 
     Args:
         name_or_path: the bundle.
@@ -56,7 +56,7 @@ def verify_bundle(name_or_path: str, *, config: Config | None = None, console: C
 def install_bundle(
     path: Path, *, config: Config | None = None, allow_failed: bool = False, into: Path | None = None, console: Console
 ) -> None:
-    """Verifies a bundle and puts it into the store, as the one that services use from their next start on.
+    """Verify a bundle and put it into the store, as the one that services use from their next start on.
 
     Args:
         path: the bundle's folder.
@@ -78,7 +78,7 @@ def install_bundle(
 
 
 def make_signing_key(file: Path, *, console: Console) -> None:
-    """Makes a signing key and prints the public one.
+    """Make a signing key and print the public one.
 
     Raises:
         UsageError: the file is there already, or cannot be written.

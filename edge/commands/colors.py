@@ -29,10 +29,10 @@ OTHER_RGB: Final[Rgb] = (244, 143, 208)
 
 
 def rgb_of(emotion: str) -> Rgb:
-    """The colour of an emotion, ``uncertain`` or a label that Mien does not know."""
+    """Return the colour of an emotion, ``uncertain`` or a label that Mien does not know."""
     return EMOTION_RGB.get(emotion, OTHER_RGB)
 
 
 def hex_of(emotion: str) -> str:
-    """The same as ``#rrggbb``."""
+    """Return the colour of an emotion as ``#rrggbb``."""
     return "#{:02x}{:02x}{:02x}".format(*rgb_of(emotion))

@@ -13,7 +13,7 @@ from edge.publish.mqtt.homeassistant import Discovery
 
 
 def show_discovery(config: Config, *, console: Console) -> None:
-    """Prints the discovery message as Home Assistant gets it, and how to take it back.
+    """Print the discovery message as Home Assistant gets it, and how to take it back.
 
     Args:
         config: the configuration; ``homeassistant.enabled`` is not asked for.

@@ -32,7 +32,7 @@ _MASTER_PX = 64  # text is drawn once at this size and made smaller: Hershey str
 
 
 def render(image: Image, faces: Sequence[FaceState]) -> Image:
-    """A copy of a frame with boxes, track ids, emotions, confidences and score bars.
+    """Return a copy of a frame with boxes, track ids, emotions, confidences and score bars.
 
     A face whose place is only predicted is dashed; an ``uncertain`` one says why. Nothing is drawn outside the picture.
 
@@ -91,7 +91,7 @@ def _draw_face(picture: Image, face: FaceState) -> None:
 
 
 def _draw_outline(picture: Image, box: _Box, colour: Bgr, line_px: int, *, dashed: bool) -> None:
-    """A rounded rectangle with a dark rim, so that it can be seen on any ground."""
+    """Return a rounded rectangle with a dark rim, so that it can be seen on any ground."""
     inset = (line_px + 1) // 2
     left, top, right, bottom = box.left + inset, box.top + inset, box.right - 1 - inset, box.bottom - 1 - inset
     if right <= left or bottom <= top:
@@ -179,7 +179,7 @@ def _draw_scores(picture: Image, box: _Box, face: FaceState, text_px: int, *, ke
 
 @lru_cache(maxsize=512)
 def _text(text: str, height_px: int) -> Mask:
-    """A line of text as coverage, (height_px, width) uint8, the same height for every text; not to be written to."""
+    """Return a line of text as coverage, (height_px, width) uint8, the same height for every text; not to be written to."""
     scale = _MASTER_PX / 44
     (width, _), baseline = cv2.getTextSize("Ag" + text, _FONT, scale, 3)
     canvas = np.zeros((2 * _MASTER_PX + baseline, width + 8), np.uint8)
@@ -205,7 +205,7 @@ def _stamp(picture: Image, mask: Mask, left: int, top: int, colour: Bgr) -> None
 
 
 def _fill(picture: Image, box: _Box, colour: Bgr, *, opacity: float, radius: int) -> None:
-    """Fills a rounded rectangle that lies inside the picture."""
+    """Fill a rounded rectangle that lies inside the picture."""
     if box.width < 1 or box.height < 1:
         return
     _blend(picture, box, _rounded_mask(box.width, box.height, radius)[:, :, None] * np.float32(opacity), colour)

@@ -29,7 +29,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 def load_config(path: Path, *, overrides: Mapping[str, str] | None = None) -> Config:
-    """Reads a configuration file.
+    """Read a configuration file.
 
     Args:
         path: TOML file.
@@ -66,7 +66,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def make_config(raw: Mapping[str, Any] | None = None, *, overrides: Mapping[str, str] | None = None) -> Config:
-    """Decodes a configuration from nested mappings; see `load_config`.
+    """Decode a configuration from nested mappings; see `load_config`.
 
     Raises:
         ConfigError: a key unknown or out of range.
@@ -75,7 +75,7 @@ def make_config(raw: Mapping[str, Any] | None = None, *, overrides: Mapping[str,
 
 
 def override_config(config: Config, overrides: Mapping[str, str]) -> Config:
-    """A configuration with some keys replaced.
+    """Return a configuration with some keys replaced.
 
     Args:
         config: the configuration.
@@ -94,7 +94,7 @@ def override_config(config: Config, overrides: Mapping[str, str]) -> Config:
 
 
 def decode_options(raw: Mapping[str, Any], kind: type[S], *, key: str = "") -> S:
-    """Decodes one table into its typed options.
+    """Decode one table into its typed options.
 
     Args:
         raw: the table.
@@ -130,13 +130,13 @@ def decode_options(raw: Mapping[str, Any], kind: type[S], *, key: str = "") -> S
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: on one line, shortened, without the password of an address."""
+    """Return a value as messages show it: on one line, shortened, without the password of an address."""
     text = re.sub(r"://\S*@", "://…@", repr(value))
     return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 1]}…"
 
 
 def quoted(name: str) -> str:
-    """A key as it would have to be written in TOML, shortened."""
+    """Return a key as it would have to be written in TOML, shortened."""
     return name if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) else shown(name)
 
 
@@ -153,7 +153,7 @@ def _is_deeper(value: Any, depth: int) -> bool:
 
 
 def _set(tree: dict[str, Any], key: str, text: str) -> None:
-    """Puts a value written on the command line into the tree; TOML where it parses, plain text for text keys."""
+    """Put a value written on the command line into the tree; TOML where it parses, plain text for text keys."""
     *sections, last = key.split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
@@ -168,7 +168,7 @@ def _set(tree: dict[str, Any], key: str, text: str) -> None:
 
 
 def _unknown_key(raw: Mapping[str, Any], kind: type[msgspec.Struct], at: str) -> tuple[str, list[str]] | None:
-    """The first key that the struct does not have, with those that it has there."""
+    """Return the first key that the struct does not have, with those that it has there."""
     fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     for name, value in raw.items():
         dotted = ".".join(filter(None, (at, quoted(name))))
@@ -192,7 +192,7 @@ def _value_at(raw: Any, path: list[str]) -> Any:
 
 
 def _bounds(kind: type[msgspec.Struct], path: list[str]) -> str | None:
-    """The allowed range of a number, ``1..120``, as the struct's types declare it."""
+    """Return the allowed range of a number, ``1..120``, as the struct's types declare it."""
     types: Any = msgspec.inspect.type_info(kind)
     for part in path:
         fields = {field.encode_name: field.type for field in getattr(types, "fields", ())}

@@ -20,7 +20,7 @@ HEADER = """\
 
 
 def make_example() -> str:
-    """A complete, commented ``mien.toml`` in which every key stands with its description and default."""
+    """Return a complete, commented ``mien.toml`` in which every key stands with its description and default."""
     lines = [HEADER]
     for section, rows in _sections():
         lines.append(f"\n[{section}]" if section else "")
@@ -36,7 +36,7 @@ def make_example() -> str:
 
 
 def make_table() -> str:
-    """The README's Markdown table: key, default, allowed, meaning."""
+    """Return the README's Markdown table: key, default, allowed, meaning."""
     rows = ["| key | default | allowed | meaning |", "| --- | --- | --- | --- |"]
     for section, fields in _sections():
         for key, default, allowed, description in fields:
@@ -46,7 +46,7 @@ def make_table() -> str:
 
 
 def make_schema() -> dict[str, Any]:
-    """The configuration as JSON Schema (for editors: Even Better TOML, taplo)."""
+    """Return the configuration as JSON Schema (for editors: Even Better TOML, taplo)."""
     schema: dict[str, Any] = msgspec.json.schema(Config)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

@@ -28,7 +28,7 @@ LIVE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a configuration would change.
+    """The differences between two configurations.
 
     Attributes:
         config: the present one with everything in it that can be applied at once.
@@ -78,7 +78,7 @@ class LiveConfig:
         self.is_asked = True
 
     def reload(self) -> None:
-        """Reads the file again. A mistake in it is told in one line, and everything stays as it is."""
+        """Read the file again. A mistake in it is told in one line, and everything stays as it is."""
         self.is_asked = False
         try:
             self.apply()
@@ -86,7 +86,7 @@ class LiveConfig:
             log.error("%s; the present configuration stays", error)
 
     def apply(self) -> Change:
-        """Reads the file again and says what that changed.
+        """Read the file again and say what that changed.
 
         Raises:
             MienError: there is no file, or it cannot be used; everything stays as it is.
@@ -106,7 +106,7 @@ class LiveConfig:
         return change
 
     def take(self) -> Config | None:
-        """The newest configuration that was not taken yet; None where nothing changed."""
+        """Return the newest configuration that was not taken yet; None where nothing changed."""
         newest = None
         while self._changed:
             newest = self._changed.popleft()

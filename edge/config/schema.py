@@ -201,7 +201,7 @@ class MqttConfig(Section, frozen=True):
     ] = 1
 
     def base_topic(self, device: str, camera: str) -> str:
-        """What every topic of a camera begins with, but Home Assistant's."""
+        """Return what every topic of a camera begins with, except Home Assistant's."""
         return f"{self.prefix}/{device}/{camera}"
 
 

@@ -54,7 +54,7 @@ def load_portraits() -> tuple[Portrait, ...]:
 
 
 def read_portrait(portrait: Portrait) -> Image:
-    """The photograph, (height, width, 3) uint8 BGR."""
+    """Return the photograph, (height, width, 3) uint8 BGR."""
     picture = decode_picture(files(__name__).joinpath(portrait.file).read_bytes())
     assert picture is not None
     return picture

@@ -27,7 +27,7 @@ INSTALL = "pip install 'mien[demo]'"
 
 @contextlib.contextmanager
 def run_broker() -> Iterator[int]:
-    """Runs the broker for the time of a ``with`` block.
+    """Run the broker for the time of a ``with`` block.
 
     Yields:
         Its port on 127.0.0.1; it accepts connections.
@@ -62,7 +62,7 @@ def _free_port() -> int:
 
 
 async def _serve() -> None:
-    """The child: listens, prints its port, runs until standard input closes."""
+    """Run the child: listen, print the port, stop when standard input closes."""
     from amqtt.broker import Broker
     from amqtt.errors import BrokerError
 

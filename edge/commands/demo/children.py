@@ -18,7 +18,7 @@ STOP_TIMEOUT_S = 5.0
 
 
 def start_child(module: str, *arguments: str, log: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
-    """Starts ``python -m module arguments…`` with a pipe to its standard input; its words go to a file or to pipes."""
+    """Start ``python -m module arguments…`` with a pipe to its standard input; its words go to a file or to pipes."""
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,

@@ -43,7 +43,7 @@ class Listener:
         self._client.on_message = lambda client, userdata, message: self._take(message)
 
     def __enter__(self) -> Listener:
-        """Connects and waits for the broker's word that the subscription holds.
+        """Connect and wait for the broker's word that the subscription holds.
 
         Raises:
             PublishError: the broker cannot be reached, or does not answer.

@@ -30,7 +30,7 @@ FAREWELL_S = 1.0
 
 
 class StopRequest:
-    """Whether somebody asked for the end.
+    """A request to stop.
 
     A plain flag: the handler of a signal sets it in the main thread, which may be inside the lock of a
     `threading.Event` at that moment and would wait for itself.
@@ -40,7 +40,7 @@ class StopRequest:
 
 
 def run_demo(*, seconds: float = 30.0, camera: str | None = None) -> int:
-    """Runs the demo on this terminal, or as plain lines where there is none.
+    """Run the demo on this terminal, or as plain lines where there is none.
 
     Args:
         seconds: how long; 0: until Ctrl-C.
@@ -103,7 +103,7 @@ def _watch(
     seconds: float,
     stop: StopRequest,
 ) -> None:
-    """Shows what arrives until the time is over (from when the daemon is online), a stop, or the daemon's end."""
+    """Show what arrives until the time is over (from when the daemon is online), a stop, or the daemon's end."""
     end_s = None
     while not stop.asked and daemon.poll() is None:
         if end_s is None and seconds and story.availability == "online":
@@ -124,7 +124,7 @@ def _take_all(listener: Listener, story: Story, screen: Screen) -> None:
 
 
 def _drain(listener: Listener, story: Story, screen: Screen, *, until_s: float) -> None:
-    """Takes what the daemon said while it stopped; its last word is its availability."""
+    """Take what the daemon said while it stopped; its last word is its availability."""
     while story.availability not in ("stopped", "offline") and time.monotonic() < until_s:
         _take_all(listener, story, screen)
         time.sleep(DRAW_INTERVAL_S / 5)
@@ -132,14 +132,14 @@ def _drain(listener: Listener, story: Story, screen: Screen, *, until_s: float) 
 
 
 def _daemon_arguments(folder: Path, port: int, camera: str | None) -> tuple[str, ...]:
-    """Writes the daemon's configuration and says how to run it with that."""
+    """Write the daemon's configuration and say how to run it with that."""
     config = folder / "demo.toml"
     config.write_text(make_config_text(port=port, camera=camera), encoding="utf-8")
     return "run", "--config", str(config)
 
 
 def make_config_text(*, port: int, camera: str | None) -> str:
-    """The demo's configuration: everything else is as it is by default.
+    """Return the demo's configuration: everything else is as it is by default.
 
     Args:
         port: of the broker on this machine.
@@ -158,7 +158,7 @@ def make_config_text(*, port: int, camera: str | None) -> str:
 
 
 def _failure(log: IO[bytes], code: int) -> MienError:
-    """The daemon's own last words as an error with its exit code."""
+    """Return the daemon's own last words as an error with its exit code."""
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines()
     words = lines[-1].removeprefix("mien: error: ") if lines else f"the daemon ended with exit code {code}"

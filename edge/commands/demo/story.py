@@ -1,4 +1,4 @@
-"""What came back from the broker, gathered: the only thing that the terminal knows."""
+"""The messages that came back from the broker, gathered; the terminal shows nothing else."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Story:
         self._seqs: set[int] = set()
 
     def take(self, level: str, received: Received) -> None:
-        """Adds one message.
+        """Add one message.
 
         Args:
             level: last level of its topic.
@@ -88,7 +88,7 @@ class Story:
         return max(self._seqs, default=0) - len(self._seqs)
 
     def scores(self, track: str) -> Mapping[str, float]:
-        """The newest scores of a face in view, by label; a face is not classified in every frame."""
+        """Return the newest scores of a face in view, by label; a face is not classified in every frame."""
         return self._scores.get(track, {})
 
     def held_s(self, track: str) -> float | None:

@@ -43,13 +43,13 @@ class Screen(Protocol):
     """Where the demo is shown."""
 
     def __enter__(self) -> Screen:
-        """Takes the terminal."""
+        """Take the terminal."""
         ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Gives it back."""
+        """Give it back."""
         ...
 
     def show(self, story: Story) -> None:
@@ -61,12 +61,12 @@ class Screen(Protocol):
         ...
 
     def summarize(self, story: Story) -> None:
-        """The last words: what happened and how to go on."""
+        """Print a summary and how to go on."""
         ...
 
 
 def open_screen(*, port: int, seconds: float, has_camera: bool, console: Console | None = None) -> Screen:
-    """The screen that fits standard output.
+    """Return the screen that fits standard output.
 
     Args:
         port: of the broker.
@@ -83,7 +83,7 @@ def open_screen(*, port: int, seconds: float, has_camera: bool, console: Console
 
 
 def subscribe_line(port: int) -> str:
-    """What to type elsewhere on this machine to see the same."""
+    """Return the command that subscribes to the same messages on this machine."""
     return f"mosquitto_sub -h {HOST} -p {port} -t 'mien/#' -v"
 
 
@@ -95,7 +95,7 @@ class TerminalScreen:
         self._live = Live(console=console, screen=True, auto_refresh=False)
 
     def __enter__(self) -> TerminalScreen:
-        """Takes the terminal."""
+        """Take the terminal."""
         self._live.start()
         self._live.update(Text("\n  Mien is starting ...", style=DIM), refresh=True)
         return self
@@ -103,7 +103,7 @@ class TerminalScreen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Gives it back as it was."""
+        """Give it back as it was."""
         self._live.stop()
 
     def show(self, story: Story) -> None:
@@ -127,13 +127,13 @@ class TerminalScreen:
         )
 
     def summarize(self, story: Story) -> None:
-        """What happened and how to go on."""
+        """Print a summary and how to go on."""
         for line in summary_lines(story, port=self._port, has_camera=self._has_camera):
             self._console.print(line, soft_wrap=True)
 
     @property
     def _is_plain(self) -> bool:
-        """Whether the terminal lacks the characters of which bars are made."""
+        """Return whether the terminal lacks the characters of which bars are made."""
         return not self._console.encoding.lower().startswith("utf")
 
     def _headline(self, story: Story, width: int) -> RenderableType:
@@ -180,12 +180,12 @@ class LineScreen:
         self._print(f"faces: {faces} | {figures_text(story)}")
 
     def tell(self, level: str, received: Received) -> None:
-        """Prints an event at once."""
+        """Print an event at once."""
         if isinstance(received, EventPayload):
             self._print(f"event: {event_text(received).plain}")
 
     def summarize(self, story: Story) -> None:
-        """What happened and how to go on."""
+        """Print a summary and how to go on."""
         for line in summary_lines(story, port=self._port, has_camera=self._has_camera):
             self._print(line.plain)
 
@@ -235,7 +235,7 @@ def event_text(event: EventPayload, *, arrow: str = "->") -> Text:
 
 
 def summary_lines(story: Story, *, port: int, has_camera: bool) -> list[Text]:
-    """The last words: what happened, and three ways to go on."""
+    """Return a summary and three ways to go on."""
     frames = story.health.counts.get("frames", 0) if story.health else 0
     missing = f"{story.missing_count} missing" if story.missing_count else "none missing"
     lines = [
@@ -321,7 +321,7 @@ def _panel(content: RenderableType, *, title: str, height: int) -> Panel:
 
 
 def _bar(share: float, width: int, *, is_plain: bool) -> str:
-    """A horizontal bar of a share 0..1, exactly ``width`` characters."""
+    """Return a horizontal bar of a share 0..1, exactly ``width`` characters."""
     if is_plain:
         return ("#" * round(share * width)).ljust(width)
     eighths = round(max(0.0, min(1.0, share)) * width * 8)

@@ -29,7 +29,7 @@ FIXES: Final = {
 
 
 def check_broker(subject: Subject) -> list[Finding]:
-    """Connects as the daemon would, under another client id, and disconnects."""
+    """Connect as the daemon would, under another client id, and disconnect."""
     config = subject.config
     if "mqtt" not in config.publish.sinks:
         return []
@@ -78,7 +78,7 @@ def _with_secrets(subject: Subject) -> MqttConfig:
 
 
 def _connect(mqtt: MqttConfig, subject: Subject) -> tuple[Connection, Wake]:
-    """Tries the protocol versions that the configuration allows.
+    """Try the protocol versions that the configuration allows.
 
     Raises:
         ConnectError: none of them gets in.
@@ -125,7 +125,7 @@ def _read_retained(connection: Connection, wake: Wake) -> dict[str, bytes]:
 
 
 def _daemon_says(retained: dict[str, bytes]) -> list[Finding]:
-    """What a daemon with this configuration last said of itself."""
+    """Report what a daemon with this configuration last published about itself."""
     if "availability" not in retained:
         return []
     word = retained["availability"].decode(errors="replace")

@@ -47,7 +47,7 @@ SERVICE_FILES: Final = Path("/etc/mien")
 
 
 def examine(file: Path | None) -> DoctorReport:
-    """Looks at everything once.
+    """Look at everything once.
 
     Args:
         file: the configuration; None for the defaults.
@@ -66,7 +66,7 @@ def examine(file: Path | None) -> DoctorReport:
 
 
 def show_report(report: DoctorReport, *, as_json: bool, console: Console) -> None:
-    """Prints a report, one line a finding and one for its fix, or as JSON."""
+    """Print a report, one line a finding and one for its fix, or as JSON."""
     if as_json:
         json.dump(msgspec.to_builtins(report), sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")
@@ -91,7 +91,7 @@ def _examine_one(name: str, subject: Subject) -> list[Finding]:
 
 
 def _read(file: Path | None) -> tuple[Config | None, list[Finding]]:
-    """The configuration, and what there is to say of it."""
+    """Load the configuration; return it with the findings about it."""
     if file is None:
         others = ", ".join(map(str, sorted(SERVICE_FILES.glob("*.toml")))) if SERVICE_FILES.is_dir() else ""
         fix = f"mien doctor --config FILE; there are {others}" if others else ""

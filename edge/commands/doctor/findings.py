@@ -1,4 +1,4 @@
-"""What a check is given and what it finds."""
+"""Subjects and findings of the checks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class DoctorReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is examined.
+    """The machine and configuration that are examined.
 
     Attributes:
         config: the configuration.
@@ -55,7 +55,7 @@ class Subject:
         return self.file.stem if is_service and self.file is not None else None
 
     def secret_path(self, name_or_path: str, *, credential: str, suffix: str) -> str:
-        """The file that systemd takes a credential from, where a service's configuration names the credential.
+        """Return the file that systemd takes a credential from, where a service's configuration names the credential.
 
         Args:
             name_or_path: as configured.
@@ -68,7 +68,7 @@ class Subject:
 
 
 def run_child(*arguments: str, timeout_s: float) -> tuple[bool, str]:
-    """Runs ``python ARGUMENTS``: what may crash or hang does so there.
+    """Run ``python ARGUMENTS``: what may crash or hang does so there.
 
     Returns:
         Whether it ended well, and the last line that it printed, or why it ended.

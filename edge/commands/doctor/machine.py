@@ -40,7 +40,7 @@ def check_python(_: Subject) -> list[Finding]:
 
 
 def check_packages(_: Subject) -> list[Finding]:
-    """What the daemon imports."""
+    """Check the packages that the daemon imports."""
     missing = [f"{package}: {problem}" for module, package in PACKAGES.items() if (problem := _import_problem(module))]
     found = [f"{package} {_version(package)}" for package in PACKAGES.values()]
     runtime = import_runtime().__name__.partition(".")[0]
@@ -52,7 +52,7 @@ def check_packages(_: Subject) -> list[Finding]:
 
 
 def check_clock(_: Subject) -> list[Finding]:
-    """Whether timestamps can be trusted."""
+    """Check whether timestamps can be trusted."""
     if is_clock_synced():
         return [Finding(check="clock", status="ok", found="synchronized")]
     found = "not synchronized: events say clock_synced false, and their ts may be off"
@@ -60,7 +60,7 @@ def check_clock(_: Subject) -> list[Finding]:
 
 
 def check_outbox(subject: Subject) -> list[Finding]:
-    """The folder in which events outlive a restart."""
+    """Check the folder in which events outlive a restart."""
     folder = _outbox_folder(subject)
     if folder is None:
         fix = "under systemd the service has a state folder; elsewhere set mqtt.outbox_dir"
@@ -85,7 +85,7 @@ def check_outbox(subject: Subject) -> list[Finding]:
 
 
 def check_service(subject: Subject) -> list[Finding]:
-    """What systemd says of the service that reads this configuration."""
+    """Report what systemd says of the service that reads this configuration."""
     unit, known = _unit_of(subject)
     if unit is None:
         return []
@@ -107,7 +107,7 @@ def check_service(subject: Subject) -> list[Finding]:
 
 
 def check_reach(subject: Subject) -> list[Finding]:
-    """Whether the service is let out to what its configuration names; this command is not confined as it is."""
+    """Check whether the service is let out to what its configuration names; this command is not confined as it is."""
     unit, known = _unit_of(subject)
     if "0.0.0.0/0" not in known.get("IPAddressDeny", "").split():
         return []

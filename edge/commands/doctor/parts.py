@@ -22,7 +22,7 @@ CORAL_RULES: Final = Path("/etc/udev/rules.d/61-mien-coral.rules")
 
 
 def check_models(subject: Subject) -> list[Finding]:
-    """Loads both models as the daemon does and replays their golden samples."""
+    """Load both models as the daemon does and replay their golden samples."""
     works, said = run_child("-m", "edge.commands.doctor.trial", "models", *_file(subject), timeout_s=MODELS_TIMEOUT_S)
     if not works:
         fix = "mien bundle verify NAME says more; what ships comes back with: pip install --force-reinstall mien"
@@ -39,7 +39,7 @@ def check_models(subject: Subject) -> list[Finding]:
 
 
 def check_camera(subject: Subject) -> list[Finding]:
-    """Opens the source and takes one frame."""
+    """Open the source and take one frame."""
     source = subject.config.camera.source
     works, said = run_child("-m", "edge.commands.doctor.trial", "camera", *_file(subject), timeout_s=CAMERA_TIMEOUT_S)
     if not works and "another process" in said:
@@ -57,7 +57,7 @@ def check_camera(subject: Subject) -> list[Finding]:
 
 
 def check_picamera2(subject: Subject) -> list[Finding]:
-    """Whether the system's library for Pi cameras can be imported beside our numpy."""
+    """Check whether the system's library for Pi cameras can be imported beside our numpy."""
     wanted = parse_source(subject.config.camera.source, kinds=SOURCES).kind == "picamera2"
     there = importlib.util.find_spec("picamera2") is not None
     if not there and not wanted:
@@ -77,7 +77,7 @@ def check_picamera2(subject: Subject) -> list[Finding]:
 
 
 def check_coral(subject: Subject) -> list[Finding]:
-    """An Edge TPU, where one is asked for."""
+    """Look for an Edge TPU, where one is asked for."""
     if "edgetpu" not in subject.config.emotion.delegate:
         return []
     findings = []

@@ -20,7 +20,7 @@ from edge.pipeline.build import build_pipeline
 
 
 def try_models(subject: Subject) -> str:
-    """Loads what the daemon would load.
+    """Load what the daemon would load.
 
     Returns:
         JSON: ``found``, what runs where; ``models`` and ``delegate``, why they are not those that were asked for.
@@ -41,7 +41,7 @@ def try_models(subject: Subject) -> str:
 
 
 def try_camera(subject: Subject) -> str:
-    """Opens the source and takes a frame.
+    """Open the source and take a frame.
 
     Raises:
         MienError: no source, or no frame.
