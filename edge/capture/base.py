@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar
@@ -87,54 +86,6 @@ class SourceRequest:
             ConfigError: a key unknown or out of range.
         """
         return decode_options(self.config.options, kind, key="camera.options")
-
-
-class Pace:
-    """Gives frames of files their time: their own pace on the clock, or media time without waiting."""
-
-    def __init__(self, request: SourceRequest) -> None:
-        self._paced = request.paced
-        self._clock = request.clock
-        self._closed = threading.Event()
-        self._sleep = request.sleep or self._closed.wait
-        self._anchor_ns: int | None = None
-
-    def stamp(self, media_ns: int, *, interval_ns: int) -> int | None:
-        """Wait until a frame is due.
-
-        A reader that is more than a frame behind moves the whole schedule: the file then plays slower and no
-        timestamp is older than the frame really is.
-
-        Args:
-            media_ns: time of the frame since the first one.
-            interval_ns: until the next frame.
-
-        Returns:
-            The frame's timestamp: on the clock when paced, otherwise ``media_ns``; None once closed.
-        """
-        if self._closed.is_set():
-            return None
-        if not self._paced:
-            return media_ns
-        now_ns = self._clock()
-        if self._anchor_ns is None or now_ns > self._anchor_ns + media_ns + interval_ns:
-            self._anchor_ns = now_ns - media_ns
-        due_ns = self._anchor_ns + media_ns
-        while now_ns < due_ns:
-            self._sleep((due_ns - now_ns) / 1e9)
-            if self._closed.is_set():
-                return None
-            now_ns = self._clock()
-        return due_ns
-
-    @property
-    def closed(self) -> bool:
-        """Return whether `close` was called."""
-        return self._closed.is_set()
-
-    def close(self) -> None:
-        """End a wait that is under way and make all later ones return at once."""
-        self._closed.set()
 
 
 def capture_time_ns(driver_ns: float, *, now_ns: int) -> int:

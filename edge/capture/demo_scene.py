@@ -10,17 +10,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
-from edge.capture.base import Pace, SourceRequest
+from edge.capture.base import SourceRequest
+from edge.capture.generated import NumberedSource
 from edge.capture.portraits import Portrait, load_portraits, read_portrait
 from edge.config.schema import Section
-from edge.records import Frame, Image
+from edge.records import Image
 
 BASE_HEIGHT_PX = 480
 """Sizes below are for a frame of this height and scale with it."""
@@ -228,47 +229,30 @@ class Options(Section, frozen=True):
     frames: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="ends after so many; unset: never")] = None
 
 
-class DemoSource:
-    """The scene as a source of frames. See `edge.capture.base.Source`."""
+class DemoSource(NumberedSource):
+    """The scene as a source of frames.
 
-    reopens: ClassVar[bool] = False
-    identity: str | None = None
+    Attributes:
+        scene: what is drawn; it knows where the faces are.
+    """
 
-    def __init__(self, request: SourceRequest, *, options: Options) -> None:
-        self.name, self.live = request.name, request.paced
-        self.scene = Scene(
-            size_wh=(request.config.width, request.config.height), seed=options.seed, fps=request.config.fps
-        )
-        self._frames, self._loop, self._fps = options.frames, request.loop, request.config.fps
-        self._pace = Pace(request)
-        self._number = 0
+    def __init__(self, request: SourceRequest) -> None:
+        options, config = request.options(Options), request.config
+        super().__init__(request, count=options.frames)
+        self.scene = Scene(size_wh=(config.width, config.height), seed=options.seed, fps=config.fps)
 
     @classmethod
     def open(cls, request: SourceRequest) -> DemoSource:
         """Make the source.
 
         Raises:
-            ConfigError: an option that cannot be meant.
+            ConfigError: an unknown or wrong option.
         """
-        return cls(request, options=request.options(Options))
+        return cls(request)
 
-    def read(self) -> Frame | None:
-        """Return the next frame, (height, width, 3) uint8 BGR; None after the last one or `close`."""
-        number = self._number
-        if self._pace.closed or (self._frames and number >= self._frames and not self._loop):
-            return None
-        self._number += 1
-        shown = number % self._frames if self._frames else number
-        image = self.scene.draw(shown)
-        stamp_ns = self._pace.stamp(round(number * 1e9 / self._fps), interval_ns=round(1e9 / self._fps))
-        if stamp_ns is None:
-            return None
-        restarts = shown == 0 and number > 0
-        return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=self.name, discontinuity=restarts)
-
-    def close(self) -> None:
-        """End a wait."""
-        self._pace.close()
+    def make_picture(self, index: int) -> tuple[Image, str]:
+        """Draw picture ``index``."""
+        return self.scene.draw(index), self.name
 
 
 def _soft_mask(width: int, height: int) -> npt.NDArray[np.float32]:

@@ -56,7 +56,7 @@ class GrabberTimes:
 
     @classmethod
     def of(cls, config: CameraConfig) -> GrabberTimes:
-        """Return the bounds that fit a camera: a slow rate, a long ``stale_after_ms`` or time-outs of its own move others."""
+        """Return the bounds of a camera; its rate, ``stale_after_ms`` and own time-outs move the others."""
         stale_ns = round(config.stale_after_ms * 1e6)
         own_ns = {
             key: round(1.2e9 * value) if isinstance(value := config.options.get(key), int | float) else 0

@@ -86,7 +86,7 @@ class Picamera2Source:
         return cls(request, camera=camera, identity=identity, options=options)
 
     def read(self) -> Frame | None:
-        """Return the next frame: (height, width, 3) uint8 BGR, and ``lores`` where it is configured, both of one exposure.
+        """Return the next frame: (height, width, 3) uint8 BGR, and ``lores`` where configured, of the same exposure.
 
         Raises:
             SourceLostError: no frame came in time.
@@ -193,5 +193,5 @@ def _open_error(name: str, error: Exception) -> SourceError:
 
 
 def _asleep_ns() -> int:
-    """Return how far CLOCK_BOOTTIME, the clock of ``SensorTimestamp``, is ahead of the monotonic clock: time suspended."""
+    """Return how far CLOCK_BOOTTIME (of ``SensorTimestamp``) is ahead of the monotonic clock: time suspended."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from msgspec import Meta
 
-from edge.capture.base import Pace, SourceRequest
+from edge.capture.base import SourceRequest
+from edge.capture.generated import NumberedSource
 from edge.capture.paths import path_error
 from edge.config.schema import Section
 from edge.errors import SourceError
 from edge.images import decode_picture, is_picture
-from edge.records import Frame, Image
+from edge.records import Image
 
 
 class Options(Section, frozen=True):
@@ -21,18 +22,12 @@ class Options(Section, frozen=True):
     loop: Annotated[bool, Meta(description="begin again after the last picture")] = False
 
 
-class PicturesSource:
-    """Pictures as frames, each a discontinuity, ``camera.fps`` of them a second. See `edge.capture.base.Source`."""
-
-    reopens: ClassVar[bool] = False
-    identity: str | None = None
+class PicturesSource(NumberedSource):
+    """Pictures as frames, each a discontinuity, ``camera.fps`` of them a second."""
 
     def __init__(self, request: SourceRequest, *, paths: list[Path], loop: bool) -> None:
-        self.name, self.live = request.name, request.paced
-        self._paths, self._loop = paths, loop
-        self._pace = Pace(request)
-        self._interval_ns = round(1e9 / request.config.fps)
-        self._number = 0
+        super().__init__(request, count=len(paths), loop=loop)
+        self._paths = paths
 
     @classmethod
     def open(cls, request: SourceRequest) -> PicturesSource:
@@ -44,7 +39,7 @@ class PicturesSource:
             SourceError: a folder without files.
             ConfigError: an option that cannot be meant.
         """
-        loop = request.options(Options).loop or request.loop
+        loop = request.options(Options).loop
         path = Path(request.target)
         try:
             path.stat()
@@ -55,25 +50,18 @@ class PicturesSource:
             raise SourceError(request.name, "there is no picture in this folder")
         return cls(request, paths=paths, loop=loop)
 
-    def read(self) -> Frame | None:
-        """Return the next picture, (height, width, 3) uint8 BGR, turned as its EXIF says; None after the last one.
+    def make_picture(self, index: int) -> tuple[Image, str]:
+        """Read picture ``index``, turned as its EXIF says.
 
         Raises:
             SourceError: a file that is not a picture; the message names it.
         """
-        if self._pace.closed or (self._number >= len(self._paths) and not self._loop):
-            return None
-        path = self._paths[self._number % len(self._paths)]
-        image = read_picture(path)
-        number, self._number = self._number, self._number + 1
-        stamp_ns = self._pace.stamp(number * self._interval_ns, interval_ns=self._interval_ns)
-        if stamp_ns is None:
-            return None
-        return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=str(path), discontinuity=True)
+        path = self._paths[index]
+        return read_picture(path), str(path)
 
-    def close(self) -> None:
-        """End a wait."""
-        self._pace.close()
+    def is_cut(self, number: int, index: int) -> bool:
+        """Return True: every picture stands for itself."""
+        return True
 
 
 def read_picture(path: Path) -> Image:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import cv2
 import numpy as np
 from msgspec import Meta
 
-from edge.capture.base import Pace, SourceRequest
+from edge.capture.base import SourceRequest
+from edge.capture.generated import NumberedSource
 from edge.config.schema import Section
-from edge.records import Frame, Image
+from edge.records import Image
 
 
 class Options(Section, frozen=True):
@@ -22,47 +23,26 @@ class Options(Section, frozen=True):
     frames: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="ends after so many; unset: never")] = None
 
 
-class SyntheticSource:
-    """Moving shapes, the same for the same seed and size. See `edge.capture.base.Source`."""
+class SyntheticSource(NumberedSource):
+    """Moving shapes, the same for the same seed and size."""
 
-    reopens: ClassVar[bool] = False
-    identity: str | None = None
-
-    def __init__(self, request: SourceRequest, *, options: Options) -> None:
-        self.name, self.live = request.name, request.paced
-        self._frames = options.frames
-        self._loop = request.loop
-        self._fps = request.config.fps
+    def __init__(self, request: SourceRequest) -> None:
+        options = request.options(Options)
+        super().__init__(request, count=options.frames)
         self._scene = _Scene(options, size_wh=(request.config.width, request.config.height))
-        self._pace = Pace(request)
-        self._number = 0
 
     @classmethod
     def open(cls, request: SourceRequest) -> SyntheticSource:
         """Make the source.
 
         Raises:
-            ConfigError: an option that cannot be meant.
+            ConfigError: an unknown or wrong option.
         """
-        return cls(request, options=request.options(Options))
+        return cls(request)
 
-    def read(self) -> Frame | None:
-        """Return the next frame, (height, width, 3) uint8 BGR; None after the last one."""
-        number = self._number
-        if self._pace.closed or (self._frames and number >= self._frames and not self._loop):
-            return None
-        self._number += 1
-        shown = number % self._frames if self._frames else number
-        image = self._scene.draw(shown / self._fps)
-        stamp_ns = self._pace.stamp(round(number * 1e9 / self._fps), interval_ns=round(1e9 / self._fps))
-        if stamp_ns is None:
-            return None
-        restarts = shown == 0 and number > 0
-        return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=self.name, discontinuity=restarts)
-
-    def close(self) -> None:
-        """End a wait."""
-        self._pace.close()
+    def make_picture(self, index: int) -> tuple[Image, str]:
+        """Draw picture ``index``."""
+        return self._scene.draw(index / self._fps), self.name
 
 
 class _Scene:

@@ -78,7 +78,7 @@ class V4l2Source:
         return cls(request, capture=capture, identity=find_identity(request.target))
 
     def read(self) -> Frame | None:
-        """Return the next frame, its picture (height, width, 3) uint8 BGR, with the driver's time where it is monotonic.
+        """Return the next frame, (height, width, 3) uint8 BGR, with the driver's time where it is monotonic.
 
         Raises:
             SourceLostError: the camera is gone or delivers nothing that can be decoded.

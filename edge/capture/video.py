@@ -8,8 +8,9 @@ from typing import Annotated, ClassVar
 import cv2
 from msgspec import Meta
 
-from edge.capture.base import Pace, SourceRequest
+from edge.capture.base import SourceRequest
 from edge.capture.opencv import OpencvCapture
+from edge.capture.pacing import Pace
 from edge.capture.paths import check_file
 from edge.config.schema import Section
 from edge.errors import SourceError

@@ -179,7 +179,7 @@ def _draw_scores(picture: Image, box: _Box, face: FaceState, text_px: int, *, ke
 
 @lru_cache(maxsize=512)
 def _text(text: str, height_px: int) -> Mask:
-    """Return a line of text as coverage, (height_px, width) uint8, the same height for every text; not to be written to."""
+    """Return a line of text as coverage, (height_px, width) uint8, every text of one height; read-only."""
     scale = _MASTER_PX / 44
     (width, _), baseline = cv2.getTextSize("Ag" + text, _FONT, scale, 3)
     canvas = np.zeros((2 * _MASTER_PX + baseline, width + 8), np.uint8)
