@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from edge.capture.base import Clock, Source
+from edge.capture.hung_readers import Call, HungReaders, Reader
 from edge.capture.latest_frame import LatestSlot
 from edge.config.schema import CameraConfig
 from edge.errors import SourceError
 from edge.records import Frame
 
 _log = logging.getLogger(__name__)
-
-_OPENING, _READING, _CLOSING = "while opening", "in a read", "while closing"
 
 _SLICE_S = 1.0
 """A long wait is cut into pieces of this length, so that it counts as progress."""
@@ -69,27 +68,6 @@ class GrabberTimes:
         )
 
 
-@dataclass(slots=True, eq=False)
-class _Reader:
-    """One thread inside `Grabber.run`.
-
-    Attributes:
-        source: what it reads, None while there is none.
-        busy_since_ns: when the call into the driver began that it is in; None outside.
-        doing: what that call does, for messages.
-        waiting: whether it waits for a free place in the slot.
-        released: its camera was taken from it; it ends when it comes back.
-        finished: it came back.
-    """
-
-    source: Source | None = None
-    busy_since_ns: int | None = None
-    doing: str = ""
-    waiting: bool = False
-    released: bool = False
-    finished: bool = False
-
-
 class Grabber:
     """Reads a source into a `LatestSlot`; has no thread of its own.
 
@@ -102,7 +80,6 @@ class Grabber:
         frames: frames delivered so far.
         corrupt: frames without a picture in them, left out.
         reconnects: how often a lost camera came back.
-        hung: how often a reader was left behind in a driver.
         progress_ns: when the grabber last did something: a frame, an attempt to open, a slice of a wait.
         ended: the source came to its end.
     """
@@ -142,8 +119,8 @@ class Grabber:
         self._lock = threading.RLock()
         self._ended = threading.Condition(self._lock)
         self._inside = 0
-        self._reader: _Reader | None = None
-        self._hanging: list[_Reader] = []
+        self._reader: Reader | None = None
+        self._hung = HungReaders(self._times.max_hanging)
         self._identity: str | None = None
         self._failures = 0
         self._next_number = 0
@@ -151,9 +128,14 @@ class Grabber:
         self._last_frame_ns = 0
         self._told: tuple[CameraState, str] | None = None
         self.state, self.detail = CameraState.OPENING, ""
-        self.frames = self.corrupt = self.reconnects = self.hung = 0
+        self.frames = self.corrupt = self.reconnects = 0
         self.progress_ns = clock()
         self.ended = False
+
+    @property
+    def hung(self) -> int:
+        """Return how often a reader was left behind in a driver."""
+        return self._hung.total
 
     def run(self) -> None:
         """Read until the source ends, `stop`, `pause`, or `check` gave this thread's camera to a fresh one.
@@ -163,7 +145,7 @@ class Grabber:
             ConfigError: the source or its options cannot be meant.
             MissingDependencyError: the source needs a package that is not installed.
         """
-        reader = _Reader()
+        reader = Reader()
         with self._lock:
             if self._reader is not None:
                 raise RuntimeError("a reader is running already")
@@ -197,15 +179,14 @@ class Grabber:
             reader = self._reader
             if reader is None or self._stopped.is_set():
                 return False
-            if self._reopens and self._hangs(reader, now_ns):
-                self._tell(CameraState.LOST, f"the driver hangs {reader.doing}")
+            if self._reopens and reader.hangs(
+                now_ns, open_within_ns=self._times.open_within_ns, frozen_after_ns=self._times.frozen_after_ns
+            ):
+                self._tell(CameraState.LOST, f"the driver hangs {reader.call.value}")
                 self._failures += 1
-                self.hung += 1
                 self.progress_ns = now_ns
-                self._hanging = [*(stuck for stuck in self._hanging if not stuck.finished), reader]
-                self._release(reader)
-                if len(self._hanging) > self._times.max_hanging:
-                    raise SourceError("camera", f"{len(self._hanging)} readers hang in the driver")
+                self._reader = None
+                self._hung.leave_behind(reader)
                 return True
             silent_ns = now_ns - self._last_frame_ns
             if self.state is CameraState.LIVE and silent_ns > self._times.stale_after_ns and not reader.waiting:
@@ -237,11 +218,12 @@ class Grabber:
         """Close the camera and end `run`, but leave the slot open: a later `run` goes on."""
         with self._lock:
             if self._reader is not None:
-                self._release(self._reader)
+                self._reader.release()
+                self._reader = None
             self._failures = 0
             self._tell(CameraState.OPENING, "paused")
 
-    def _serve(self, reader: _Reader) -> bool:
+    def _serve(self, reader: Reader) -> bool:
         """Open the source and read it; True when there is nothing more to do, False when it was lost."""
         try:
             source = self._open(reader)
@@ -250,7 +232,7 @@ class Grabber:
             try:
                 return self._read_frames(reader, source)
             finally:
-                self._enter_driver(reader, _CLOSING)
+                self._enter_driver(reader, Call.CLOSE)
                 source.close()
                 reader.busy_since_ns = None
         except SourceError as error:
@@ -263,9 +245,9 @@ class Grabber:
                     self._tell(CameraState.LOST, error.problem)
             return False
 
-    def _open(self, reader: _Reader) -> Source | None:
+    def _open(self, reader: Reader) -> Source | None:
         """Open the source; None when the camera was taken from this reader meanwhile."""
-        self._enter_driver(reader, _OPENING)
+        self._enter_driver(reader, Call.OPEN)
         source = self._open_source(self._identity)
         with self._lock:
             reader.busy_since_ns = None
@@ -277,11 +259,11 @@ class Grabber:
         source.close()
         return None
 
-    def _read_frames(self, reader: _Reader, source: Source) -> bool:
+    def _read_frames(self, reader: Reader, source: Source) -> bool:
         drop = source.live if self._drop is None else self._drop
         base, is_first = self._next_number, True
         while self._is_active(reader):
-            self._enter_driver(reader, _READING)
+            self._enter_driver(reader, Call.READ)
             frame = source.read()
             reader.busy_since_ns = None
             if not self._is_active(reader):
@@ -298,7 +280,7 @@ class Grabber:
             self._deliver(reader, frame, drop=drop)
         return True
 
-    def _deliver(self, reader: _Reader, frame: Frame, *, drop: bool) -> None:
+    def _deliver(self, reader: Reader, frame: Frame, *, drop: bool) -> None:
         with self._lock:
             if not self._is_active(reader):
                 return
@@ -319,7 +301,7 @@ class Grabber:
         reader.waiting = False
         self._last_frame_ns = self._clock()
 
-    def _back_off(self, reader: _Reader) -> None:
+    def _back_off(self, reader: Reader) -> None:
         """Wait before the next attempt: full jitter, so that cameras of one hub do not all try at once."""
         exponent = min(self._failures - 1, 16)
         rest_s = self._uniform() * min(self._times.backoff_max_s, self._times.backoff_base_s * 2**exponent)
@@ -328,26 +310,15 @@ class Grabber:
             rest_s -= _SLICE_S
             self.progress_ns = self._clock()
 
-    def _enter_driver(self, reader: _Reader, doing: str) -> None:
+    def _enter_driver(self, reader: Reader, call: Call) -> None:
         with self._lock:
             now_ns = self._clock()
-            reader.doing, reader.busy_since_ns = doing, now_ns
-            if doing is _OPENING:
+            reader.call, reader.busy_since_ns = call, now_ns
+            if call is Call.OPEN:
                 self.progress_ns = now_ns
 
-    def _hangs(self, reader: _Reader, now_ns: int) -> bool:
-        bound_ns = self._times.open_within_ns if reader.doing is _OPENING else self._times.frozen_after_ns
-        return reader.busy_since_ns is not None and now_ns - reader.busy_since_ns > bound_ns
-
-    def _is_active(self, reader: _Reader) -> bool:
+    def _is_active(self, reader: Reader) -> bool:
         return not reader.released and not self._stopped.is_set()
-
-    def _release(self, reader: _Reader) -> None:
-        """Take the camera from a reader; with the lock held."""
-        reader.released = True
-        self._reader = None
-        if reader.source is not None:
-            reader.source.close()
 
     def _tell(self, state: CameraState, detail: str) -> None:
         """Note and report a state that is new, or whose reason is; with the lock held."""

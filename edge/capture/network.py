@@ -13,16 +13,13 @@ import cv2
 from msgspec import Meta
 
 from edge.capture.base import SourceRequest
-from edge.capture.opencv import OpencvCapture
+from edge.capture.opencv import OpencvCamera, OpencvCapture
 from edge.config.schema import Section
-from edge.errors import ConfigError, SourceError, SourceLostError, SourceNotFoundError
-from edge.records import Frame
+from edge.errors import ConfigError, SourceError, SourceNotFoundError
 from edge.system.secrets import read_secret
 
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
-CORRUPT_BOUND = 60
-"""Frames in a row that cannot be decoded before the stream counts as lost: two key frame distances or so."""
 
 
 class Options(Section, frozen=True):
@@ -37,16 +34,11 @@ class Options(Section, frozen=True):
     ] = None
 
 
-class NetworkSource:
-    """A network camera. Frames are stamped when they arrive. See `edge.capture.base.Source`."""
+class NetworkSource(OpencvCamera):
+    """A network camera."""
 
-    reopens: ClassVar[bool] = True
-    identity: str | None = None
-
-    def __init__(self, request: SourceRequest, *, capture: OpencvCapture, read_timeout_s: float) -> None:
-        self.name, self.live = request.name, True
-        self._capture, self._clock, self._read_timeout_s = capture, request.clock, read_timeout_s
-        self._number = 0
+    corrupt_bound: ClassVar[int] = 60
+    """Two key frame distances or so."""
 
     @classmethod
     def open(cls, request: SourceRequest) -> NetworkSource:
@@ -68,29 +60,8 @@ class NetworkSource:
             capture = OpencvCapture.open(target, backend=cv2.CAP_FFMPEG, parameters=timeouts)
         if capture is None:
             raise SourceError(request.name, "the host answers, but sends no video: wrong path, password or codec")
-        return cls(request, capture=capture, read_timeout_s=options.read_timeout_s)
-
-    def read(self) -> Frame | None:
-        """Return the next frame, its picture (height, width, 3) uint8 BGR.
-
-        Raises:
-            SourceLostError: the stream ended, the time ran out or nothing can be decoded.
-        """
-        for _ in range(CORRUPT_BOUND):
-            if not self._capture.grab():
-                if self._capture.closed:
-                    return None
-                raise SourceLostError(self.name, f"the stream ended or sent nothing for {self._read_timeout_s:g} s")
-            stamp_ns = self._clock()
-            image = self._capture.retrieve()
-            number, self._number = self._number, self._number + 1
-            if image is not None:
-                return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=self.name)
-        raise SourceLostError(self.name, f"{CORRUPT_BOUND} frames in a row cannot be decoded")
-
-    def close(self) -> None:
-        """Disconnects; a read that is under way does so when it returns."""
-        self._capture.close()
+        lost = f"the stream ended or sent nothing for {options.read_timeout_s:g} s"
+        return cls(request, capture=capture, lost=lost, identity=None)
 
 
 @contextlib.contextmanager

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 
-from edge.records import Image
+from edge.capture.base import SourceRequest
+from edge.errors import SourceLostError
+from edge.records import Frame, Image
 
 
 class OpencvCapture:
@@ -89,6 +91,52 @@ class OpencvCapture:
                 self._capture.release()
             finally:
                 self._lock.release()
+
+
+class OpencvCamera:
+    """Base of cameras that are read through OpenCV. See `edge.capture.base.Source`."""
+
+    reopens: ClassVar[bool] = True
+    corrupt_bound: ClassVar[int]
+    """Frames in a row that cannot be decoded before the camera counts as lost."""
+
+    def __init__(self, request: SourceRequest, *, capture: OpencvCapture, lost: str, identity: str | None) -> None:
+        """Store what it needs.
+
+        Args:
+            request: to open the source.
+            capture: the opened camera.
+            lost: what to say when it delivers no more.
+            identity: see `edge.capture.base.Source`.
+        """
+        self.name, self.live, self.identity = request.name, True, identity
+        self._capture, self._clock, self._lost = capture, request.clock, lost
+        self._number = 0
+
+    def stamp_ns(self) -> int:
+        """Return the timestamp of the grabbed frame: its arrival."""
+        return self._clock()
+
+    def read(self) -> Frame | None:
+        """Return the next frame, (height, width, 3) uint8 BGR; None once closed.
+
+        Raises:
+            SourceLostError: the camera is gone or delivers nothing that can be decoded.
+        """
+        for _ in range(self.corrupt_bound):
+            if not self._capture.grab():
+                if self._capture.closed:
+                    return None
+                raise SourceLostError(self.name, self._lost)
+            stamp_ns, image = self.stamp_ns(), self._capture.retrieve()
+            number, self._number = self._number, self._number + 1
+            if image is not None:
+                return Frame(image, stamp_ns, number=number, source=self.name)
+        raise SourceLostError(self.name, f"{self.corrupt_bound} frames in a row cannot be decoded")
+
+    def close(self) -> None:
+        """Free the camera; a read that is under way frees it when it returns."""
+        self._capture.close()
 
 
 @contextlib.contextmanager

@@ -14,16 +14,12 @@ import cv2
 from msgspec import Meta
 
 from edge.capture.base import SourceRequest, capture_time_ns
-from edge.capture.opencv import OpencvCapture
+from edge.capture.opencv import OpencvCamera, OpencvCapture
 from edge.config.schema import Section
-from edge.errors import SourceBusyError, SourceError, SourceLostError, SourceNotFoundError, SourcePermissionError
-from edge.records import Frame
+from edge.errors import SourceBusyError, SourceError, SourceNotFoundError, SourcePermissionError
 
 LINKS = Path("/dev/v4l")
 """udev's stable names: ``by-id`` (the device's own) and ``by-path`` (the socket it sits in)."""
-
-CORRUPT_BOUND = 30
-"""Frames in a row that cannot be decoded before the camera counts as lost."""
 
 # linux/videodev2.h: struct v4l2_capability, and struct v4l2_format whose union is aligned to a pointer
 _CAPABILITY_BYTES = 104
@@ -43,15 +39,10 @@ class Options(Section, frozen=True):
     buffers: Annotated[int, Meta(ge=1, le=10, description="of the driver; fewer: less delay, more drops")] = 2
 
 
-class V4l2Source:
-    """A camera under ``/dev``. See `edge.capture.base.Source`."""
+class V4l2Source(OpencvCamera):
+    """A camera under ``/dev``."""
 
-    reopens: ClassVar[bool] = True
-
-    def __init__(self, request: SourceRequest, *, capture: OpencvCapture, identity: str) -> None:
-        self.name, self.live, self.identity = request.name, True, identity
-        self._capture, self._clock = capture, request.clock
-        self._number = 0
+    corrupt_bound: ClassVar[int] = 30
 
     @classmethod
     def open(cls, request: SourceRequest) -> V4l2Source:
@@ -75,30 +66,17 @@ class V4l2Source:
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, request.config.width)
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, request.config.height)
         capture.set(cv2.CAP_PROP_FPS, request.config.fps)
-        return cls(request, capture=capture, identity=find_identity(request.target))
+        return cls(
+            request,
+            capture=capture,
+            lost="the camera delivers no frames any more",
+            identity=find_identity(request.target),
+        )
 
-    def read(self) -> Frame | None:
-        """Return the next frame, (height, width, 3) uint8 BGR, with the driver's time where it is monotonic.
-
-        Raises:
-            SourceLostError: the camera is gone or delivers nothing that can be decoded.
-        """
-        for _ in range(CORRUPT_BOUND):
-            if not self._capture.grab():
-                if self._capture.closed:
-                    return None
-                raise SourceLostError(self.name, "the camera delivers no frames any more")
-            now_ns = self._clock()
-            stamp_ns = capture_time_ns(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6, now_ns=now_ns)
-            image = self._capture.retrieve()
-            number, self._number = self._number, self._number + 1
-            if image is not None:
-                return Frame(image=image, timestamp_ns=stamp_ns, number=number, source=self.name)
-        raise SourceLostError(self.name, f"{CORRUPT_BOUND} frames in a row cannot be decoded")
-
-    def close(self) -> None:
-        """Frees the camera; a read that is under way frees it when it returns."""
-        self._capture.close()
+    def stamp_ns(self) -> int:
+        """Return the driver's time where it is monotonic, else the arrival."""
+        now_ns = self._clock()
+        return capture_time_ns(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6, now_ns=now_ns)
 
 
 def find_identity(device: str, *, links: Path = LINKS) -> str:
