@@ -8,15 +8,10 @@ from typing import Annotated
 
 import typer
 
-from edge.cli_app import run_app
+from edge.cli_app import make_app, run_app
 
-app = typer.Typer(
-    name="mien-convert",
-    help="Makes int8 bundles of face classifiers and says whether they still are the model.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = make_app(
+    "mien-convert", help_text="Makes int8 bundles of face classifiers and says whether they still are the model."
 )
 
 Calibrate = Annotated[
@@ -33,11 +28,6 @@ Color = Annotated[str, typer.Option(help="rgb or bgr, for a model of three chann
 HeadKind = Annotated[str, typer.Option(help="auto, logits or softmax: what the model puts out")]
 MaxDrop = Annotated[float, typer.Option(help="points of accuracy that may be lost")]
 MaxClassDrop = Annotated[float, typer.Option(help="points of recall that a class of 200 pictures or more may lose")]
-
-
-@app.callback()
-def _root(debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False) -> None:
-    """Options of every command; ``--debug`` is read by `run_app`."""
 
 
 @app.command("quantize")
@@ -186,4 +176,4 @@ def detector_command(
 
 def main() -> None:
     """Entry point of ``mien-convert``."""
-    run_app(app, prog="mien-convert")
+    run_app(app)

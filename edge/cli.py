@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,20 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from edge import __version__
-from edge.cli_app import run_app
+from edge.cli_app import make_app, run_app
 from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, UsageError, config_context
 
 if TYPE_CHECKING:
     from edge.config.schema import Config
 
-app = typer.Typer(
-    name="mien",
-    help="Every face in front of a camera, its expression read on the device, told over MQTT.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = make_app(
+    "mien",
+    help_text="Find every face in front of a camera, read its expression on the device and publish it over MQTT.",
 )
 config_app = typer.Typer(help="Check, explain or print a configuration.", no_args_is_help=True)
 bundle_app = typer.Typer(help="Model bundles: look, install, sign.", no_args_is_help=True)
@@ -33,25 +29,10 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="Configuration file (TOML).")]
+OptionalConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file (TOML).")]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="Overrides a key of the configuration.", metavar="KEY=VALUE")
+    list[str] | None, typer.Option("--set", help="Override a key of the configuration.", metavar="KEY=VALUE")
 ]
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"mien {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-) -> None:
-    """Options of every command; ``--debug`` is read by `run_app`."""
 
 
 @app.command()
@@ -65,16 +46,13 @@ def run(
     from edge.service.daemon import run_daemon
 
     overrides = {"camera.source": source} if source is not None else None
-
-    def read() -> Config:
-        return load_config(config, overrides=overrides)
-
+    read = functools.partial(load_config, config, overrides=overrides)
     raise typer.Exit(run_daemon(read(), file=str(config), max_frames=max_frames, reread=read))
 
 
 @app.command()
 def doctor(
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file (TOML).")] = None,
+    config: OptionalConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable report on standard output.")] = False,
 ) -> None:
     """Show what is wrong with this machine, each finding with its fix; nothing is written or sent."""
@@ -87,7 +65,7 @@ def doctor(
 
 @app.command("ha-preview")
 def ha_preview(
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file (TOML).")] = None,
+    config: OptionalConfigFile = None,
 ) -> None:
     """Show what Home Assistant is told, topic and payload; nothing is sent."""
     from edge.commands.ha_preview import show_discovery
@@ -102,7 +80,7 @@ def demo(
     seconds: Annotated[float, typer.Option(min=0, help="How long; 0: until Ctrl-C.")] = 30,
     camera: Annotated[str | None, typer.Option(help="A camera or video of yours instead of the pictures.")] = None,
 ) -> None:
-    """Live faces, emotions and events on this terminal; no camera, broker or configuration needed."""
+    """Show live faces, emotions and events on this terminal; no camera, broker or configuration needed."""
     from edge.commands.demo.run import run_demo
 
     raise typer.Exit(run_demo(seconds=seconds, camera=camera))
@@ -119,7 +97,7 @@ def replay(
     render_to: Annotated[
         Path | None, typer.Option("--render", help="Draw what was found.", metavar="OUT.mp4|OUT.png|FOLDER")
     ] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file (TOML).")] = None,
+    config: OptionalConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
     """Run every frame of a file through the pipeline, deterministically."""
@@ -293,4 +271,4 @@ def parse_overrides(pairs: list[str] | None) -> dict[str, str]:
 
 def main() -> None:
     """Entry point of the command ``mien``."""
-    run_app(app, prog="mien")
+    run_app(app)

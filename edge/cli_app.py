@@ -4,18 +4,49 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Annotated, NoReturn
 
+import typer
+
+from edge import __version__
 from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, MienError
 
 
-def run_app(app: Callable[[], Any], *, prog: str) -> NoReturn:
-    """Run a typer application and exit.
+def _print_version(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        print(f"{context.find_root().command.name} {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Options of every command; ``--debug`` is read by `run_app`."""
+
+
+def make_app(name: str, *, help_text: str) -> typer.Typer:
+    """Make a command with ``--version``, ``--debug`` and ``-h``; commands are added to it.
 
     Args:
-        app: the application; reads ``sys.argv``.
-        prog: name of the command, printed before errors.
+        name: of the command.
+        help_text: what it is for, one sentence.
+    """
+    app = typer.Typer(
+        name=name,
+        help=help_text,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    return app
+
+
+def run_app(app: typer.Typer) -> NoReturn:
+    """Run an application of `make_app` and exit.
 
     ``--debug`` anywhere on the command line, or ``MIEN_DEBUG=1``, shows tracebacks.
     """
@@ -26,7 +57,7 @@ def run_app(app: Callable[[], Any], *, prog: str) -> NoReturn:
     except MienError as error:
         if debug:
             raise
-        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{app.info.name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

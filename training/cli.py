@@ -9,19 +9,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edge import __version__
-from edge.cli_app import run_app
+from edge.cli_app import make_app, run_app
 from edge.errors import UsageError
 from training.backend import start_keras
 from training.data import commands as data_commands
 from training.recipe import Recipe
 
-app = typer.Typer(
-    name="mien-train",
-    help="Audit data; train, cross-validate, tune, distil and evaluate facial-expression networks.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = make_app(
+    "mien-train", help_text="Audit data; train, cross-validate, tune, distil and evaluate facial-expression networks."
 )
 app.command()(data_commands.data)
 app.command()(data_commands.prepare)
@@ -41,22 +36,6 @@ Weights = Annotated[
     Path | None, typer.Option("--weights", "-w", help="Begin with these instead of random ones: a Keras file or run.")
 ]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Another number of epochs than the recipe's.")]
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"mien-train {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-) -> None:
-    """Options of every command; ``--debug`` is read by `run_app`."""
 
 
 @app.command()
@@ -281,4 +260,4 @@ def _specs(data: list[str] | None) -> tuple[str, ...]:
 
 def main() -> None:
     """Entry point of ``mien-train``."""
-    run_app(app, prog="mien-train")
+    run_app(app)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from edge.commands.doctor.findings import Finding, Subject
+from edge.commands.doctor.findings import Finding, Subject, note, ok, wrong
 from edge.config.schema import MqttConfig
 from edge.errors import ConfigError, config_context
 from edge.publish.mqtt.connection import ConnectError, Connection, Identity, Version, Wake, port_of
@@ -44,22 +44,24 @@ def check_broker(subject: Subject) -> list[Finding]:
     try:
         connection, wake = _connect(mqtt, subject)
     except ConnectError as error:
-        return [Finding(check="broker", status="wrong", found=f"{where}: {error.problem}", fix=_fix(error, mqtt))]
+        return [wrong("broker", f"{where}: {error.problem}", fix=_fix(error, mqtt))]
     retained = _read_retained(connection, wake)
     connection.close(goodbye=True)
     secured = "TLS" if mqtt.tls else "not encrypted"
-    findings = [Finding(check="broker", status="ok", found=f"{where}: lets us in, {secured}")]
-    for topic in connection.refused_subscriptions:
-        fix = "the broker's access rules: requests and discovery need to be read there"
-        findings.append(Finding(check="broker", status="wrong", found=f"may not subscribe to {topic}", fix=fix))
-    return findings + _readable_by_all(mqtt) + _daemon_says(retained)
+    rules = "the broker's access rules: requests and discovery need to be read there"
+    return [
+        ok("broker", f"{where}: lets us in, {secured}"),
+        *(wrong("broker", f"may not subscribe to {topic}", fix=rules) for topic in connection.refused_subscriptions),
+        *_readable_by_all(mqtt),
+        *_daemon_says(retained),
+    ]
 
 
 def _readable_by_all(mqtt: MqttConfig) -> list[Finding]:
     """Secrets in files whose mode lets everybody read them."""
     paths = [find_credential(name) for name in (mqtt.password_file, mqtt.key_file) if name]
     return [
-        Finding(check="broker", status="note", found=f"{path} can be read by everybody", fix=f"chmod 600 {path}")
+        note("broker", f"{path} can be read by everybody", fix=f"chmod 600 {path}")
         for path in paths
         if path.stat().st_mode & stat.S_IROTH
     ]
@@ -130,12 +132,17 @@ def _daemon_says(retained: dict[str, bytes]) -> list[Finding]:
         return []
     word = retained["availability"].decode(errors="replace")
     if word != "online":
-        return [Finding(check="daemon", status="note", found=f"the broker knows it as {word[:20]!r}")]
+        return [note("daemon", f"the broker knows it as {word[:20]!r}")]
     try:
         problems: Any = json.loads(retained.get("problem", b"{}")).get("problems", [])
     except (ValueError, AttributeError):
         problems = []
     if problems:
-        fix = "see the rows camera, delegate, outbox; a topic that is refused: the broker's access rules"
-        return [Finding(check="daemon", status="wrong", found="; ".join(map(str, problems))[:300], fix=fix)]
-    return [Finding(check="daemon", status="ok", found="online, and has no problem")]
+        return [
+            wrong(
+                "daemon",
+                "; ".join(map(str, problems))[:300],
+                fix="see the rows camera, delegate, outbox; a topic that is refused: the broker's access rules",
+            )
+        ]
+    return [ok("daemon", "online, and has no problem")]

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from edge import __version__
 from edge.commands.doctor.broker import check_broker
-from edge.commands.doctor.findings import DoctorReport, Finding, Subject
+from edge.commands.doctor.findings import DoctorReport, Finding, Subject, ok, wrong
 from edge.commands.doctor.machine import (
     check_clock,
     check_outbox,
@@ -87,7 +87,7 @@ def _examine_one(name: str, subject: Subject) -> list[Finding]:
     try:
         return CHECKS[name](subject)
     except MienError as error:
-        return [Finding(check=name, status="wrong", found=str(error))]
+        return [wrong(name, str(error))]
 
 
 def _read(file: Path | None) -> tuple[Config | None, list[Finding]]:
@@ -100,5 +100,5 @@ def _read(file: Path | None) -> tuple[Config | None, list[Finding]]:
         config = load_config(file)
     except ConfigError as error:
         fix = "mien config example prints every key; the other checks need a configuration that can be read"
-        return None, [Finding(check="config", status="wrong", found=str(error), fix=fix)]
-    return config, [Finding(check="config", status="ok", found=str(file))]
+        return None, [wrong("config", str(error), fix=fix)]
+    return config, [ok("config", str(file))]

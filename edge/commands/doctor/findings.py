@@ -27,6 +27,21 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     fix: Annotated[str, Meta(description="what to do about it; empty where there is nothing to do")] = ""
 
 
+def ok(check: str, found: str) -> Finding:
+    """Return a finding that all is well."""
+    return Finding(check=check, status="ok", found=found)
+
+
+def note(check: str, found: str, *, fix: str = "") -> Finding:
+    """Return a finding that is worth knowing."""
+    return Finding(check=check, status="note", found=found, fix=fix)
+
+
+def wrong(check: str, found: str, *, fix: str = "") -> Finding:
+    """Return a finding that something does not work."""
+    return Finding(check=check, status="wrong", found=found, fix=fix)
+
+
 class DoctorReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="mien.doctor/1"):
     """The report of `mien doctor --json`. Later versions may add fields and checks."""
 

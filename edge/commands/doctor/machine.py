@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from edge.commands.doctor.findings import Finding, Subject
+from edge.commands.doctor.findings import Finding, Subject, note, ok, wrong
 from edge.infer.litert import import_runtime
 from edge.publish.time_context import is_clock_synced
 from edge.service.ip_allowlist import Network, allowed_networks, named_hosts, with_additions
@@ -32,11 +32,16 @@ def check_python(_: Subject) -> list[Finding]:
     bits = 8 * struct.calcsize("P")
     found = f"{sys.version.split()[0]}, {bits} bit, {sys.executable}"
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
-        return [Finding(check="python", status="wrong", found=found, fix="Mien runs on Python 3.10 to 3.13")]
+        return [wrong("python", found, fix="Mien runs on Python 3.10 to 3.13")]
     if bits != 64:
-        fix = "there are no wheels of litert for 32 bit: a 64-bit system, or pip install 'mien[tflite]'"
-        return [Finding(check="python", status="note", found=found, fix=fix)]
-    return [Finding(check="python", status="ok", found=found)]
+        return [
+            note(
+                "python",
+                found,
+                fix="there are no wheels of litert for 32 bit: a 64-bit system, or pip install 'mien[tflite]'",
+            )
+        ]
+    return [ok("python", found)]
 
 
 def check_packages(_: Subject) -> list[Finding]:
@@ -46,42 +51,60 @@ def check_packages(_: Subject) -> list[Finding]:
     runtime = import_runtime().__name__.partition(".")[0]
     found.append(f"{runtime.replace('_', '-')} {_version(runtime.replace('_', '-'))}")
     if missing:
-        fix = f"{sys.executable} -m pip install --force-reinstall mien"
-        return [Finding(check="packages", status="wrong", found="; ".join(missing), fix=fix)]
-    return [Finding(check="packages", status="ok", found=", ".join(found))]
+        return [wrong("packages", "; ".join(missing), fix=f"{sys.executable} -m pip install --force-reinstall mien")]
+    return [ok("packages", ", ".join(found))]
 
 
 def check_clock(_: Subject) -> list[Finding]:
     """Check whether timestamps can be trusted."""
     if is_clock_synced():
-        return [Finding(check="clock", status="ok", found="synchronized")]
-    found = "not synchronized: events say clock_synced false, and their ts may be off"
-    return [Finding(check="clock", status="note", found=found, fix="timedatectl set-ntp true")]
+        return [ok("clock", "synchronized")]
+    return [
+        note(
+            "clock",
+            "not synchronized: events say clock_synced false, and their ts may be off",
+            fix="timedatectl set-ntp true",
+        )
+    ]
 
 
 def check_outbox(subject: Subject) -> list[Finding]:
     """Check the folder in which events outlive a restart."""
     folder = _outbox_folder(subject)
     if folder is None:
-        fix = "under systemd the service has a state folder; elsewhere set mqtt.outbox_dir"
-        return [Finding(check="outbox", status="note", found="events wait in memory only", fix=fix)]
+        return [
+            note(
+                "outbox",
+                "events wait in memory only",
+                fix="under systemd the service has a state folder; elsewhere set mqtt.outbox_dir",
+            )
+        ]
     try:
         made = next(parent for parent in (folder, *folder.parents) if parent.exists())
         disk = os.statvfs(made)
     except OSError as error:
-        return [Finding(check="outbox", status="wrong", found=f"{folder}: {error.strerror}", fix="mqtt.outbox_dir")]
+        return [wrong("outbox", f"{folder}: {error.strerror}", fix="mqtt.outbox_dir")]
     if disk.f_flag & os.ST_RDONLY:
-        found = f"{folder} is on a file system that is mounted read-only"
-        return [Finding(check="outbox", status="wrong", found=found, fix="mount -o remount,rw, or another folder")]
+        return [
+            wrong(
+                "outbox",
+                f"{folder} is on a file system that is mounted read-only",
+                fix="mount -o remount,rw, or another folder",
+            )
+        ]
     if not made.is_dir() or not os.access(made, os.W_OK | os.X_OK):
-        fix = f"make the folder and give it to the user who runs mien (here: uid {os.geteuid()})"
-        return [Finding(check="outbox", status="wrong", found=f"{folder} cannot be written", fix=fix)]
+        return [
+            wrong(
+                "outbox",
+                f"{folder} cannot be written",
+                fix=f"make the folder and give it to the user who runs mien (here: uid {os.geteuid()})",
+            )
+        ]
     free, wanted = disk.f_bavail * disk.f_frsize, 2 * subject.config.mqtt.queue_max_bytes
     found = f"{folder}, {free // 2**20:,} MiB free"
     if free < wanted:
-        fix = f"free {wanted // 2**20} MiB, or lower mqtt.queue_max_bytes"
-        return [Finding(check="outbox", status="wrong", found=found, fix=fix)]
-    return [Finding(check="outbox", status="ok", found=found)]
+        return [wrong("outbox", found, fix=f"free {wanted // 2**20} MiB, or lower mqtt.queue_max_bytes")]
+    return [ok("outbox", found)]
 
 
 def check_service(subject: Subject) -> list[Finding]:
@@ -90,20 +113,17 @@ def check_service(subject: Subject) -> list[Finding]:
     if unit is None:
         return []
     if known.get("LoadState") != "loaded":
-        fix = f"sudo systemd/install {subject.instance}"
-        return [Finding(check="service", status="note", found=f"{unit} is not installed", fix=fix)]
+        return [note("service", f"{unit} is not installed", fix=f"sudo systemd/install {subject.instance}")]
     state = f"{unit} is {known.get('ActiveState')} ({known.get('SubState')})"
     restarts = known.get("NRestarts", "0")
     if known.get("ActiveState") == "failed" or known.get("SubState") == "auto-restart":
-        fix = f"journalctl -u {unit} -n 30"
-        return [Finding(check="service", status="wrong", found=f"{state}: {known.get('Result')}", fix=fix)]
+        return [wrong("service", f"{state}: {known.get('Result')}", fix=f"journalctl -u {unit} -n 30")]
     if known.get("ActiveState") != "active":
-        return [Finding(check="service", status="note", found=state, fix=f"sudo systemctl enable --now {unit}")]
+        return [note("service", state, fix=f"sudo systemctl enable --now {unit}")]
     found = ", ".join(filter(None, [state, known.get("StatusText", "")]))
     if restarts != "0":
-        fix = f"journalctl -u {unit} says why"
-        return [Finding(check="service", status="note", found=f"{found}; restarted {restarts} times", fix=fix)]
-    return [Finding(check="service", status="ok", found=found)]
+        return [note("service", f"{found}; restarted {restarts} times", fix=f"journalctl -u {unit} says why")]
+    return [ok("service", found)]
 
 
 def check_reach(subject: Subject) -> list[Finding]:
@@ -116,10 +136,14 @@ def check_reach(subject: Subject) -> list[Finding]:
     for host in filter(None, named_hosts(subject.config)):
         away = _out_of_reach(host, networks)
         if away:
-            fix = f"sudo systemctl edit {unit}: [Service], IPAddressAllow={' '.join(away)}"
-            found = f"{unit} is not let out to {host} ({', '.join(away)})"
-            findings.append(Finding(check="reach", status="wrong", found=found, fix=fix))
-    return findings or [Finding(check="reach", status="ok", found=f"{unit} is let out to what it is to connect to")]
+            findings.append(
+                wrong(
+                    "reach",
+                    f"{unit} is not let out to {host} ({', '.join(away)})",
+                    fix=f"sudo systemctl edit {unit}: [Service], IPAddressAllow={' '.join(away)}",
+                )
+            )
+    return findings or [ok("reach", f"{unit} is let out to what it is to connect to")]
 
 
 def _out_of_reach(host: str, networks: Sequence[Network]) -> list[str]:

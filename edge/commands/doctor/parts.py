@@ -11,7 +11,7 @@ from typing import Final
 
 from edge.capture import SOURCES, parse_source, redact
 from edge.capture.v4l2 import LINKS, find_identity
-from edge.commands.doctor.findings import Finding, Subject, run_child
+from edge.commands.doctor.findings import Finding, Subject, note, ok, run_child, wrong
 
 MODELS_TIMEOUT_S: Final = 120.0
 CAMERA_TIMEOUT_S: Final = 30.0
@@ -25,16 +25,22 @@ def check_models(subject: Subject) -> list[Finding]:
     """Load both models as the daemon does and replay their golden samples."""
     works, said = run_child("-m", "edge.commands.doctor.trial", "models", *_file(subject), timeout_s=MODELS_TIMEOUT_S)
     if not works:
-        fix = "mien bundle verify NAME says more; what ships comes back with: pip install --force-reinstall mien"
-        return [Finding(check="models", status="wrong", found=said, fix=fix)]
+        return [
+            wrong(
+                "models",
+                said,
+                fix="mien bundle verify NAME says more; what ships comes back with: pip install --force-reinstall mien",
+            )
+        ]
     told = json.loads(said)
-    findings = [Finding(check="models", status="ok", found=told["found"])]
-    for reason in told["models"]:
-        fix = "mien bundle verify DIR says more; mien bundle install DIR puts another in its place"
-        findings.append(Finding(check="models", status="wrong", found=f"not the one asked for: {reason}", fix=fix))
+    another = "mien bundle verify DIR says more; mien bundle install DIR puts another in its place"
+    findings = [
+        ok("models", told["found"]),
+        *(wrong("models", f"not the one asked for: {reason}", fix=another) for reason in told["models"]),
+    ]
     if told["delegate"]:
-        found, fix = f"{told['delegate']}; the CPU is used", 'emotion.delegate = "xnnpack" asks for the CPU'
-        findings.append(Finding(check="delegate", status="wrong", found=found, fix=fix))
+        fix = 'emotion.delegate = "xnnpack" asks for the CPU'
+        findings.append(wrong("delegate", f"{told['delegate']}; the CPU is used", fix=fix))
     return findings
 
 
@@ -43,17 +49,20 @@ def check_camera(subject: Subject) -> list[Finding]:
     source = subject.config.camera.source
     works, said = run_child("-m", "edge.commands.doctor.trial", "camera", *_file(subject), timeout_s=CAMERA_TIMEOUT_S)
     if not works and "another process" in said:
-        fix = "that is as it should be while the service runs"
-        return [Finding(check="camera", status="note", found=said, fix=fix)]
+        return [note("camera", said, fix="that is as it should be while the service runs")]
     if not works:
-        fix = "camera.source: a number, a /dev path, an address, a file; ls -l /dev/v4l/by-id shows USB cameras"
-        return [Finding(check="camera", status="wrong", found=said, fix=fix)]
+        return [
+            wrong(
+                "camera",
+                said,
+                fix="camera.source: a number, a /dev path, an address, a file; ls -l /dev/v4l/by-id shows USB cameras",
+            )
+        ]
     spec = parse_source(source, kinds=SOURCES)
     stable = find_identity(spec.target) if spec.kind == "v4l2" else spec.target
     if stable != spec.target and Path(stable).is_relative_to(LINKS):
-        fix = f'camera.source = "{stable}" stays the same camera when numbers change'
-        return [Finding(check="camera", status="note", found=said, fix=fix)]
-    return [Finding(check="camera", status="ok", found=f"{redact(source)}: {said}")]
+        return [note("camera", said, fix=f'camera.source = "{stable}" stays the same camera when numbers change')]
+    return [ok("camera", f"{redact(source)}: {said}")]
 
 
 def check_picamera2(subject: Subject) -> list[Finding]:
@@ -64,7 +73,7 @@ def check_picamera2(subject: Subject) -> list[Finding]:
         return []
     works, said = run_child("-c", "import picamera2", timeout_s=IMPORT_TIMEOUT_S) if there else (False, "")
     if works:
-        return [Finding(check="picamera2", status="ok", found="can be imported")]
+        return [ok("picamera2", "can be imported")]
     if not there:
         fix = "sudo apt-get install python3-picamera2, and an environment made with --system-site-packages"
         found = "is not installed, or not visible from this environment"
@@ -83,17 +92,31 @@ def check_coral(subject: Subject) -> list[Finding]:
     findings = []
     devices = [*_usb_corals(), *map(str, Path("/dev").glob("apex_*"))]
     if devices:
-        findings.append(Finding(check="coral", status="ok", found=", ".join(devices)))
+        findings.append(ok("coral", ", ".join(devices)))
     else:
-        fix = "lsusb shows 1a6e:089a or 18d1:9302 when it is plugged in; another cable or a powered hub"
-        findings.append(Finding(check="coral", status="wrong", found="there is no Edge TPU", fix=fix))
+        findings.append(
+            wrong(
+                "coral",
+                "there is no Edge TPU",
+                fix="lsusb shows 1a6e:089a or 18d1:9302 when it is plugged in; another cable or a powered hub",
+            )
+        )
     if ctypes.util.find_library("edgetpu") is None:
-        fix = "sudo apt-get install libedgetpu1-std (from Coral's package source)"
-        findings.append(Finding(check="coral", status="wrong", found="libedgetpu is not installed", fix=fix))
+        findings.append(
+            wrong(
+                "coral",
+                "libedgetpu is not installed",
+                fix="sudo apt-get install libedgetpu1-std (from Coral's package source)",
+            )
+        )
     if not CORAL_RULES.exists():
-        fix = f"sudo systemd/install puts {CORAL_RULES} there; then plug the device in again"
-        found = "no udev rule gives the device to group video"
-        findings.append(Finding(check="coral", status="note", found=found, fix=fix))
+        findings.append(
+            note(
+                "coral",
+                "no udev rule gives the device to group video",
+                fix=f"sudo systemd/install puts {CORAL_RULES} there; then plug the device in again",
+            )
+        )
     return findings
 
 
