@@ -16,7 +16,7 @@ class EmotionClassifier:
     """Runs one emotion model on every face of a frame, one invocation a face.
 
     A batch is not faster: XNNPACK's work is proportional to the number of faces, and another number of faces would mean
-    planning the graph anew (measured by ``mien bench --batch``).
+    planning the graph anew.
     """
 
     def __init__(self, bundle: Bundle[EmotionManifest], interpreter: Interpreter) -> None:

@@ -173,7 +173,7 @@ def test_a_signal_ends_it_cleanly_early_and_late(number: signal.Signals, after: 
 SIGNALS_ALL_OVER_THE_WAIT = """
 import queue, random, signal, sys
 from types import SimpleNamespace as Fake
-from edge.commands.demo import _stop_on_signals, run
+from edge.commands.demo import run
 
 class Screen:
     def show(self, story):
@@ -183,7 +183,7 @@ run.DRAW_INTERVAL_S = 1e-4
 signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
 daemon, listener, story = Fake(poll=lambda: None), Fake(messages=queue.Queue()), Fake(availability="online")
 for _ in range(int(sys.argv[1])):
-    with _stop_on_signals() as stop:
+    with run.stop_on_signals() as stop:
         run._watch(daemon, listener, story, Screen(), seconds=0, stop=stop)
         signal.setitimer(signal.ITIMER_REAL, 0)
 """

@@ -53,12 +53,12 @@ def run_demo(*, seconds: float = 30.0, camera: str | None = None) -> int:
         MissingDependencyError: the embedded broker's package is not installed.
         MienError: the daemon or the broker did not start.
     """
-    with _stop_on_signals() as stop:
+    with stop_on_signals() as stop:
         return _run(seconds=seconds, camera=camera, stop=stop)
 
 
 @contextlib.contextmanager
-def _stop_on_signals() -> Iterator[StopRequest]:
+def stop_on_signals() -> Iterator[StopRequest]:
     """Ctrl-C and SIGTERM become a request, so that everything is closed in order, whenever they come."""
     stop = StopRequest()
 
