@@ -27,7 +27,7 @@ from edge.errors import MienError, SourceError, UsageError
 from edge.images import PICTURE_SUFFIXES, is_picture
 from edge.pipeline.build import STILLS_OVERRIDES, BuiltPipeline, build_pipeline
 from edge.publish import Moment, Origin
-from edge.publish.payloads import make_event
+from edge.publish.encode import make_event
 from edge.records import FaceState, Frame, Step
 from edge.system.files import replacing
 

@@ -9,9 +9,9 @@ import msgspec
 from edge.commands.doctor.findings import DoctorReport
 from edge.config.reference import make_schema as make_config_schema
 from edge.contract.manifest import AnyManifest
-from edge.publish.payloads import SCHEMAS, schema_of
+from edge.publish.topics import PAYLOADS, schema_of
 
-NAMES = (*SCHEMAS, "doctor", "manifest", "config")
+NAMES = (*PAYLOADS, "doctor", "manifest", "config")
 
 
 def make_schema(name: str) -> dict[str, Any]:

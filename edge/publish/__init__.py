@@ -7,20 +7,20 @@ from typing import Final
 from edge.config.loader import shown
 from edge.config.schema import Config
 from edge.errors import ConfigError
-from edge.publish.base import Kind, Message, RequestHandler, RequestSource, Sink, make_message
+from edge.publish.base import Message, RequestHandler, RequestSource, Sink, make_message
+from edge.publish.encode import Moment, Origin, Vitals
 from edge.publish.fanout import Fanout
-from edge.publish.payloads import Moment, Origin, Vitals, schema_of
-from edge.publish.publisher import Outgoing
+from edge.publish.publisher import Publisher
+from edge.publish.topics import schema_of
 from edge.registry import load_entry
 
 __all__ = [
     "SINKS",
     "Fanout",
-    "Kind",
     "Message",
     "Moment",
     "Origin",
-    "Outgoing",
+    "Publisher",
     "Sink",
     "Vitals",
     "check_sinks",

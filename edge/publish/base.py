@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from edge.publish.payloads import Payload, encode
-
-Kind = Literal["info", "health", "camera", "state", "count", "emotion", "problem", "event", "faces", "response"]
-"""What a message is about; in MQTT the last level of its topic."""
+from edge.publish.encode import encode
+from edge.publish.payloads import Payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,20 +15,20 @@ class Message:
     """One thing to be published, the same bytes for every sink.
 
     Attributes:
-        kind: see `Kind`.
+        kind: its topic, see `edge.publish.topics.TOPICS`.
         payload: a payload struct, or plain text for ``camera``, ``count`` and ``emotion``.
         data: the payload as it is published.
         live_until_ns: for events, the monotonic time after which they are history.
     """
 
-    kind: Kind
+    kind: str
     payload: Payload | str
     data: bytes
     live_until_ns: int = 0
 
 
-def make_message(kind: Kind, payload: Payload | str, *, live_until_ns: int = 0) -> Message:
-    """A message, encoded once."""
+def make_message(kind: str, payload: Payload | str, *, live_until_ns: int = 0) -> Message:
+    """Return a message, encoded once."""
     data = payload.encode() if isinstance(payload, str) else encode(payload)
     return Message(kind, payload, data, live_until_ns)
 

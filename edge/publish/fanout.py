@@ -82,5 +82,5 @@ class Fanout:
         return {f"{name}.{key}": count for name, (_, counts) in self.report().items() for key, count in counts.items()}
 
     def report(self) -> dict[str, tuple[str, dict[str, int]]]:
-        """Per sink its status and counters, as `edge.publish.payloads.Vitals` takes them."""
+        """Per sink its status and counters, as `edge.publish.encode.Vitals` takes them."""
         return {name: (self._failed.get(name) or sink.status(), sink.counts()) for name, sink in self._sinks.items()}

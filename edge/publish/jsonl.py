@@ -20,14 +20,15 @@ import msgspec
 
 from edge.config.schema import Config, JsonlConfig
 from edge.errors import PublishError
-from edge.publish.base import Kind, Message
-from edge.publish.payloads import EventPayload, GapPayload, encode
+from edge.publish.base import Message
+from edge.publish.encode import encode
+from edge.publish.payloads import EventPayload, GapPayload
+from edge.publish.topics import TOPICS
 
 log = logging.getLogger(__name__)
 
 QUEUE_MAX: Final = 10_000
 """Lines that wait for a slow reader."""
-_SKIPPED_KINDS: Final[tuple[Kind, ...]] = ("count", "emotion", "response")
 
 LossReason = Literal["queue_full", "write_failed"]
 
@@ -79,7 +80,7 @@ class JsonlSink:
 
     def send(self, message: Message) -> None:
         """Files one message; see `edge.publish.base.Sink.send`."""
-        if message.kind in _SKIPPED_KINDS:
+        if not TOPICS[message.kind].recorded:
             return
         payload = message.payload
         text = msgspec.json.encode(payload) if isinstance(payload, str) else message.data

@@ -8,13 +8,10 @@ from typing import Final
 
 from edge.config.schema import PublishConfig
 from edge.contract.labels import NONE
-from edge.publish.base import Kind, Message, make_message
-from edge.publish.payloads import (
-    CameraState,
-    InfoPayload,
+from edge.publish.base import Message, make_message
+from edge.publish.encode import (
     Moment,
     Origin,
-    ProblemPayload,
     Vitals,
     dominant_emotion,
     make_event,
@@ -22,6 +19,7 @@ from edge.publish.payloads import (
     make_health,
     make_state,
 )
+from edge.publish.payloads import CameraState, InfoPayload, ProblemPayload
 from edge.records import EmotionEvent, FaceState, Reason, Step
 
 CONFIDENCE_STEP: Final = 0.05
@@ -70,7 +68,7 @@ class _StateKey:
         return any(abs(a - b) >= CONFIDENCE_STEP for a, b in zip(self.confidences, other.confidences, strict=True))
 
 
-class Outgoing:
+class Publisher:
     """Decides what is published, with which bytes, and how often. The daemon calls it and hands the messages to a sink.
 
     The state is published when it changed: a face came or went, an emotion or a reason changed, the camera went away,
@@ -208,8 +206,7 @@ class Outgoing:
             [(face.emotion, face.confidence) for face in faces], before=self._told_plain.get("emotion", NONE)
         )
         messages = []
-        plain: tuple[tuple[Kind, str], ...] = (("count", str(len(faces))), ("emotion", emotion))
-        for kind, text in plain:
+        for kind, text in (("count", str(len(faces))), ("emotion", emotion)):
             if self._told_plain.get(kind) != text:
                 self._told_plain[kind] = text
                 messages.append(make_message(kind, text))

@@ -6,7 +6,7 @@ import ctypes
 import time
 from pathlib import Path
 
-from edge.publish.payloads import Moment
+from edge.publish.encode import Moment
 
 _TIME_ERROR = 5
 _TIMEX_BYTES = 512

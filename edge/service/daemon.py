@@ -33,9 +33,10 @@ from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, ConfigError, MienError, config
 from edge.infer.delegate_fallback import DelegateUpdate
 from edge.infer.selftest import run_selftest
 from edge.pipeline.build import BuiltPipeline, BundleInfo, build_pipeline
-from edge.publish import Fanout, Message, Moment, Origin, Outgoing, Vitals, make_message, open_sinks
-from edge.publish.payloads import VERSIONS, BootMark, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
+from edge.publish import Fanout, Message, Moment, Origin, Publisher, Vitals, make_message, open_sinks
+from edge.publish.payloads import BootMark, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
 from edge.publish.time_context import read_moment
+from edge.publish.topics import VERSIONS
 from edge.records import Frame
 from edge.service.base_topic import claim_base_topic
 from edge.service.check import check_choices
@@ -168,7 +169,7 @@ class Daemon:
     def _serve(self, built: BuiltPipeline, *, has_camera: bool) -> None:
         """From the first message to the goodbye."""
         config = self._config
-        outgoing = Outgoing(
+        outgoing = Publisher(
             config.publish, origin=_origin(built, config), max_frame_age_ms=config.camera.max_frame_age_ms
         )
         grabber = Grabber(
@@ -212,7 +213,7 @@ class Daemon:
             return open_source(self._config.camera, clock=time.monotonic_ns, paced=True, identity=identity)
 
     def _work(
-        self, built: BuiltPipeline, outgoing: Outgoing, sinks: Fanout, grabber: Grabber, commands: CommandQueue
+        self, built: BuiltPipeline, outgoing: Publisher, sinks: Fanout, grabber: Grabber, commands: CommandQueue
     ) -> None:
         """Starts the threads, watches them, ends them: camera first, then what was seen, then the network."""
         inference = threading.Thread(
@@ -299,7 +300,7 @@ class Daemon:
             if ready and ticks % STATUS_TICKS == 0:
                 notify(STATUS=self._status(grabber, sinks))
 
-    def _infer(self, built: BuiltPipeline, outgoing: Outgoing, sinks: Fanout, grabber: Grabber) -> None:
+    def _infer(self, built: BuiltPipeline, outgoing: Publisher, sinks: Fanout, grabber: Grabber) -> None:
         """The inference thread: frames in, messages out, until the slot is closed and empty."""
         max_age_ms = self._config.camera.max_frame_age_ms
         while self._max_frames is None or self._inferred < self._max_frames:
@@ -327,7 +328,7 @@ class Daemon:
         _send(sinks, outgoing.stop(moment=read_moment(), events=events))
         self._stopping.set()
 
-    def _infer_frame(self, frame: Frame, built: BuiltPipeline, outgoing: Outgoing, sinks: Fanout) -> None:
+    def _infer_frame(self, frame: Frame, built: BuiltPipeline, outgoing: Publisher, sinks: Fanout) -> None:
         step = built.pipeline.step(frame)
         moment = read_moment()
         _send(sinks, outgoing.step(step, moment=moment))
@@ -335,14 +336,14 @@ class Daemon:
         self._faces = len(step.faces)
         self._inferred += 1
 
-    def _adopt(self, news: DelegateUpdate, built: BuiltPipeline, outgoing: Outgoing, sinks: Fanout) -> None:
+    def _adopt(self, news: DelegateUpdate, built: BuiltPipeline, outgoing: Publisher, sinks: Fanout) -> None:
         """Goes over to the delegate that works now, or tells another reason why it does not."""
         built.apply_update(news)
         self._models = _describe_models(built)
         outgoing.origin = replace(outgoing.origin, delegate=built.emotion.interpreter.delegate)
         _send(sinks, [make_message("info", _info(built, self._config, outgoing.origin, sinks.previous()))])
 
-    def _tell_camera(self, built: BuiltPipeline, outgoing: Outgoing, sinks: Fanout) -> None:
+    def _tell_camera(self, built: BuiltPipeline, outgoing: Publisher, sinks: Fanout) -> None:
         """Tells what the capture thread found out about the camera; a lost or paused one ends every track."""
         while self._camera_news:
             state, detail = self._camera_news.popleft()
@@ -412,7 +413,7 @@ def _send(sinks: Fanout, messages: list[Message]) -> None:
         sinks.send(message)
 
 
-def _problems(built: BuiltPipeline, outgoing: Outgoing, sinks: Fanout) -> list[str]:
+def _problems(built: BuiltPipeline, outgoing: Publisher, sinks: Fanout) -> list[str]:
     """What somebody should look at, for ``…/problem``."""
     camera = outgoing.camera_state
     problems = [f"camera: {camera}"] if camera in ("stale", "lost") else []

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from edge.publish.outbox.memory import Bounds, StoredEvent
+from edge.publish.outbox.base import Bounds, StoredEvent
 from edge.publish.outbox.sqlite import SqliteOutbox
 
 CARD_BYTES = 32e9 * 500 / 4

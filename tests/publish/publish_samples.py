@@ -9,20 +9,9 @@ import numpy as np
 
 from edge.contract.labels import LABELS
 from edge.publish.base import Message, make_message
-from edge.publish.payloads import (
-    VERSIONS,
-    BootMark,
-    CameraPart,
-    DelegatePart,
-    InfoPayload,
-    ModelPart,
-    Moment,
-    Origin,
-    ParityPart,
-    Vitals,
-    make_event,
-    make_state,
-)
+from edge.publish.encode import Moment, Origin, Vitals, make_event, make_state
+from edge.publish.payloads import BootMark, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
+from edge.publish.topics import VERSIONS
 from edge.records import EmotionEvent, EventType, FaceState, Frame, Quality, Reason, Step, Track
 from edge.system.metrics import Percentiles
 

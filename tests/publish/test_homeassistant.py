@@ -23,10 +23,10 @@ from edge.contract.labels import LABELS
 from edge.errors import ConfigError, config_context
 from edge.publish import check_sinks
 from edge.publish.base import make_message
+from edge.publish.encode import dominant_emotion, encode, make_event
 from edge.publish.mqtt.homeassistant import Discovery, DiscoveryNote
 from edge.publish.mqtt.sink import Backoff, MqttSink
-from edge.publish.payloads import dominant_emotion, encode, make_event
-from edge.publish.publisher import Outgoing
+from edge.publish.publisher import Publisher
 from edge.records import EventType, Reason
 
 Brokers = Callable[..., Mosquitto]
@@ -42,8 +42,8 @@ def entities(discovery: Discovery = DISCOVERY) -> dict[str, dict[str, Any]]:
 
 
 def problems_payload(*problems: str) -> bytes:
-    outgoing = Outgoing(PublishConfig(), origin=ORIGIN, max_frame_age_ms=1000)
-    return outgoing.problems(problems, moment=moment())[0].data
+    publisher = Publisher(PublishConfig(), origin=ORIGIN, max_frame_age_ms=1000)
+    return publisher.problems(problems, moment=moment())[0].data
 
 
 names = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zs", "Zl", "Zp", "Cn")), min_size=1, max_size=64).filter(
@@ -134,9 +134,9 @@ def test_camera_problem_and_availability_are_on_or_off_for_all_that_is_published
 
 
 def test_problems_are_told_when_they_change_and_not_more_often_than_once_a_second() -> None:
-    outgoing = Outgoing(PublishConfig(), origin=ORIGIN, max_frame_age_ms=1000)
+    publisher = Publisher(PublishConfig(), origin=ORIGIN, max_frame_age_ms=1000)
     told = [
-        bool(outgoing.problems(problems, moment=moment(at_s)))
+        bool(publisher.problems(problems, moment=moment(at_s)))
         for at_s, problems in [
             (1.0, []),
             (1.1, ["a"]),

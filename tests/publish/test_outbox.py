@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edge.publish.outbox.memory import Bounds, Gap, MemoryOutbox, Record, StoredEvent
+from edge.publish.outbox.base import Bounds, Gap, Record, StoredEvent
+from edge.publish.outbox.memory import MemoryOutbox
 
 
 def event(seq: int, boot_id: str = "b") -> StoredEvent:

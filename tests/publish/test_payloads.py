@@ -14,21 +14,9 @@ from publish_samples import ORIGIN, a_face, a_step, an_event, an_info, moment, s
 
 from edge.contract.labels import LABELS, NONE, UNCERTAIN
 from edge.errors import UsageError
-from edge.publish.payloads import (
-    SCHEMAS,
-    VERSIONS,
-    BootMark,
-    GapPayload,
-    HistoryEventPayload,
-    as_history,
-    dominant_emotion,
-    encode,
-    make_event,
-    make_faces,
-    make_health,
-    make_state,
-    schema_of,
-)
+from edge.publish.encode import as_history, dominant_emotion, encode, make_event, make_faces, make_health, make_state
+from edge.publish.payloads import BootMark, GapPayload, HistoryEventPayload
+from edge.publish.topics import PAYLOADS, VERSIONS, schema_of
 from edge.records import EventType, Reason
 
 
@@ -123,7 +111,7 @@ def test_health_tells_how_many_events_wait() -> None:
     assert (health.queue_depth, health.fps, health.stages_ms["detect"].p50) == (4, 14.99, 3.14)
 
 
-@pytest.mark.parametrize("name", list(SCHEMAS))
+@pytest.mark.parametrize("name", list(PAYLOADS))
 def test_every_payload_and_every_plain_field_is_described(name: str) -> None:
     for definition in schema_of(name)["$defs"].values():
         assert definition["description"]
@@ -133,7 +121,7 @@ def test_every_payload_and_every_plain_field_is_described(name: str) -> None:
 
 def test_an_unknown_schema_is_refused_with_the_valid_names() -> None:
     with pytest.raises(
-        UsageError, match=r"'evnt' is unknown; there are event, state, health, faces, info, problem, history"
+        UsageError, match=r"'evnt' is unknown; there are info, state, problem, event, history, response"
     ):
         schema_of("evnt")
 

@@ -8,20 +8,20 @@ from publish_samples import ORIGIN, S, a_face, a_step, an_event, an_info, moment
 
 from edge.config.schema import PublishConfig
 from edge.publish.base import Message
-from edge.publish.publisher import Outgoing, RateLimit
+from edge.publish.publisher import Publisher, RateLimit
 from edge.records import EventType
 
 
-def make(**config: object) -> Outgoing:
-    return Outgoing(PublishConfig(**config), origin=ORIGIN, max_frame_age_ms=1000)  # type: ignore[arg-type]
+def make(**config: object) -> Publisher:
+    return Publisher(PublishConfig(**config), origin=ORIGIN, max_frame_age_ms=1000)  # type: ignore[arg-type]
 
 
-def live(**config: object) -> Outgoing:
+def live(**config: object) -> Publisher:
     """Started long ago, camera live, nothing seen yet."""
-    outgoing = make(**config)
-    outgoing.start(an_info(), moment=moment(90))
-    outgoing.camera("live", moment=moment(95))
-    return outgoing
+    publisher = make(**config)
+    publisher.start(an_info(), moment=moment(90))
+    publisher.camera("live", moment=moment(95))
+    return publisher
 
 
 def kinds(messages: list[Message]) -> list[str]:
@@ -45,45 +45,45 @@ def test_events_come_before_the_state_that_counts_them() -> None:
 
 
 def test_an_unchanged_state_is_not_published_again() -> None:
-    outgoing = live()
-    outgoing.step(a_step(a_face()), moment=moment(100))
-    assert outgoing.step(a_step(a_face(), at_s=200), moment=moment(200)) == []
+    publisher = live()
+    publisher.step(a_step(a_face()), moment=moment(100))
+    assert publisher.step(a_step(a_face(), at_s=200), moment=moment(200)) == []
 
 
 def test_a_confidence_that_hardly_moves_is_no_change() -> None:
-    outgoing = live()
-    outgoing.step(a_step(a_face(confidence=0.80)), moment=moment(100))
-    assert outgoing.step(a_step(a_face(confidence=0.84)), moment=moment(110)) == []
-    assert kinds(outgoing.step(a_step(a_face(confidence=0.86)), moment=moment(120))) == ["state"]
+    publisher = live()
+    publisher.step(a_step(a_face(confidence=0.80)), moment=moment(100))
+    assert publisher.step(a_step(a_face(confidence=0.84)), moment=moment(110)) == []
+    assert kinds(publisher.step(a_step(a_face(confidence=0.86)), moment=moment(120))) == ["state"]
 
 
 def test_the_state_is_published_at_most_state_hz_times_a_second() -> None:
-    outgoing = live(state_hz=2)
+    publisher = live(state_hz=2)
     times: list[float] = []
     for i in range(100):
         at_s = 100 + i * 0.05
         faces = [a_face(str(k)) for k in range(i % 3)]
-        if "state" in kinds(outgoing.step(a_step(*faces, at_s=at_s), moment=moment(at_s))):
+        if "state" in kinds(publisher.step(a_step(*faces, at_s=at_s), moment=moment(at_s))):
             times.append(at_s)
     assert min(later - earlier for earlier, later in pairwise(times)) > 0.499
     assert len(times) >= 9
 
 
 def test_a_change_that_came_too_early_is_published_when_it_is_due() -> None:
-    outgoing = live(state_hz=2)
-    assert "state" in kinds(outgoing.step(a_step(a_face("a"), at_s=110), moment=moment(110)))
-    assert outgoing.step(a_step(a_face("b"), at_s=110.1), moment=moment(110.1)) == []
-    assert outgoing.tick(moment=moment(110.49)) == []
-    late = outgoing.tick(moment=moment(110.5))
+    publisher = live(state_hz=2)
+    assert "state" in kinds(publisher.step(a_step(a_face("a"), at_s=110), moment=moment(110)))
+    assert publisher.step(a_step(a_face("b"), at_s=110.1), moment=moment(110.1)) == []
+    assert publisher.tick(moment=moment(110.49)) == []
+    late = publisher.tick(moment=moment(110.5))
     assert kinds(late) == ["state"]
     assert json.loads(late[0].data)["faces"][0]["track"] == "b"
 
 
 def test_while_the_camera_is_away_faces_are_null_and_every_track_has_ended() -> None:
-    outgoing = live()
-    outgoing.step(a_step(a_face(), events=[an_event(1)]), moment=moment(100))
+    publisher = live()
+    publisher.step(a_step(a_face(), events=[an_event(1)]), moment=moment(100))
     left = an_event(2, at_s=97, kind=EventType.FACE_LEFT)
-    messages = outgoing.camera("lost", moment=moment(102), events=[left])
+    messages = publisher.camera("lost", moment=moment(102), events=[left])
     assert kinds(messages) == ["event", "camera", "state", "count", "emotion"]
     assert json.loads(messages[2].data)["faces"] is None
     assert json.loads(messages[2].data)["last_seq"] == 2
@@ -91,18 +91,18 @@ def test_while_the_camera_is_away_faces_are_null_and_every_track_has_ended() -> 
 
 
 def test_a_stale_camera_shows_no_faces_although_the_tracks_go_on() -> None:
-    outgoing = live()
-    outgoing.step(a_step(a_face()), moment=moment(100))
-    messages = outgoing.camera("stale", moment=moment(102))
+    publisher = live()
+    publisher.step(a_step(a_face()), moment=moment(100))
+    messages = publisher.camera("stale", moment=moment(102))
     assert json.loads(messages[1].data)["faces"] is None
-    outgoing.camera("live", moment=moment(104))
-    again = outgoing.step(a_step(a_face(), at_s=104), moment=moment(104))
+    publisher.camera("live", moment=moment(104))
+    again = publisher.step(a_step(a_face(), at_s=104), moment=moment(104))
     assert len(json.loads(again[0].data)["faces"]) == 1
 
 
 def test_a_camera_state_that_did_not_change_is_not_told_again() -> None:
-    outgoing = live()
-    assert "camera" not in kinds(outgoing.camera("live", moment=moment(96)))
+    publisher = live()
+    assert "camera" not in kinds(publisher.camera("live", moment=moment(96)))
 
 
 def test_an_event_is_live_as_long_as_its_frame_may_be_shown() -> None:
@@ -116,31 +116,31 @@ def test_an_event_that_no_frame_made_is_live_from_now_on() -> None:
 
 
 def test_the_last_words_hold_the_last_seq_whatever_the_rate() -> None:
-    outgoing = live()
-    outgoing.step(a_step(a_face(), events=[an_event(1)]), moment=moment(100))
-    messages = outgoing.stop(moment=moment(100.001), events=[an_event(2, kind=EventType.FACE_LEFT)])
+    publisher = live()
+    publisher.step(a_step(a_face(), events=[an_event(1)]), moment=moment(100))
+    messages = publisher.stop(moment=moment(100.001), events=[an_event(2, kind=EventType.FACE_LEFT)])
     assert kinds(messages) == ["event", "state", "count", "emotion"]
     assert json.loads(messages[1].data)["last_seq"] == 2
 
 
 @pytest.mark.parametrize(("faces_hz", "fps", "expected"), [(0, 15, 0), (5, 15, 50), (15, 15, 150), (30, 15, 150)])
 def test_telemetry_is_bounded_in_rate(faces_hz: float, fps: float, expected: int) -> None:
-    outgoing = live(faces_hz=faces_hz)
+    publisher = live(faces_hz=faces_hz)
     jitter = [0.0, 0.011, -0.009, 0.004]
     count = 0
     for i in range(10 * int(fps)):
         at_s = 100 + i / fps + jitter[i % 4]
-        count += "faces" in kinds(outgoing.step(a_step(a_face(), at_s=at_s), moment=moment(at_s)))
+        count += "faces" in kinds(publisher.step(a_step(a_face(), at_s=at_s), moment=moment(at_s)))
     assert abs(count - expected) <= 1
 
 
 def test_health_is_due_at_once_and_then_every_health_s() -> None:
-    outgoing = live(health_s=30)
-    assert outgoing.is_health_due(moment=moment(100))
-    (report,) = outgoing.health(some_vitals(), moment=moment(100))
+    publisher = live(health_s=30)
+    assert publisher.is_health_due(moment=moment(100))
+    (report,) = publisher.health(some_vitals(), moment=moment(100))
     assert report.kind == "health"
-    assert not outgoing.is_health_due(moment=moment(129.9))
-    assert outgoing.is_health_due(moment=moment(130))
+    assert not publisher.is_health_due(moment=moment(129.9))
+    assert publisher.is_health_due(moment=moment(130))
 
 
 def test_a_rate_limit_does_not_save_up() -> None:

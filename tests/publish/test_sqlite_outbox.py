@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from brokers import wait_until
 
-from edge.publish import sqlite_outbox
-from edge.publish.outbox.memory import Bounds, Gap, Record, StoredEvent
+from edge.publish.outbox.base import Bounds, Gap, Record, StoredEvent
 from edge.publish.outbox.sqlite import SqliteOutbox
+from edge.publish.outbox.sqlite_file import DamagedError, SqliteFile
 
 PATIENCE_S = 60.0
 """For a disk that is busy with other things; no test waits for it in vain."""
@@ -23,7 +23,7 @@ PATIENCE_S = 60.0
 CHILD = """
 import sys
 from pathlib import Path
-from edge.publish.outbox.memory import Bounds, StoredEvent
+from edge.publish.outbox.base import Bounds, StoredEvent
 from edge.publish.outbox.sqlite import SqliteOutbox
 outbox = SqliteOutbox(Path(sys.argv[1]), Bounds(10_000_000, data_bytes=2**32), commit_s=0.05)
 outbox.open()
@@ -168,7 +168,7 @@ def test_a_folder_that_cannot_be_had_is_told_and_caught_up_with_once_it_can(tmp_
 FULL_DISK = """
 import resource, sys, time
 from pathlib import Path
-from edge.publish.outbox.memory import Bounds, StoredEvent
+from edge.publish.outbox.base import Bounds, StoredEvent
 from edge.publish.outbox.sqlite import SqliteOutbox
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 outbox = SqliteOutbox(Path(sys.argv[1]), Bounds(1000), commit_s=0.05, retry_s=0.1)
@@ -192,13 +192,13 @@ def test_an_outbox_in_which_nothing_was_put_closes_and_leaves_no_thread_behind(t
 
 @pytest.fixture
 def slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    write = sqlite_outbox._File.write
+    write = SqliteFile.write
 
     def slow(*arguments: Any, **options: Any) -> None:
         time.sleep(1.0)
         write(*arguments, **options)
 
-    monkeypatch.setattr(sqlite_outbox._File, "write", slow)
+    monkeypatch.setattr(SqliteFile, "write", slow)
 
 
 @pytest.mark.usefixtures("slow_disk")
@@ -262,10 +262,10 @@ def test_a_disk_that_damages_every_file_is_no_storage_and_keeps_one_file_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damaged(*_: object, **__: object) -> None:
-        raise sqlite_outbox._DamagedError("database disk image is malformed")
+        raise DamagedError("database disk image is malformed")
 
     outbox = opened(tmp_path / "o.db", retry_s=3600)
-    monkeypatch.setattr(sqlite_outbox._File, "write", damaged)
+    monkeypatch.setattr(SqliteFile, "write", damaged)
     outbox.put(event(1))
     wait_until(lambda: "damaged again" in outbox.status(), what=lambda: outbox.status(), timeout_s=PATIENCE_S)
     assert seqs(outbox) == [1]

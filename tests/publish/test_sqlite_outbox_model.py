@@ -18,9 +18,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from edge.publish import sqlite_outbox
-from edge.publish.outbox.memory import Bounds, Gap, Record, StoredEvent
+from edge.publish.outbox.base import Bounds, Gap, Record, StoredEvent
 from edge.publish.outbox.sqlite import SqliteOutbox
+from edge.publish.outbox.sqlite_file import SqliteFile
 
 BOUND: Final = 5
 PATIENCE_S: Final = 60.0
@@ -68,10 +68,11 @@ class Model(dict[Place, Entry]):
         return Model({place: Entry(lost=entry.lost) for place, entry in self.items()})
 
 
-class UnreliableFile(sqlite_outbox._File):
+class UnreliableFile(SqliteFile):
     """Says that the disk is full: before it wrote anything, or although everything was written."""
 
     failure: ClassVar[str | None] = None
+    closings: ClassVar[int] = 0
 
     def write(self, *arguments: Any, **options: Any) -> None:
         if self.failure != "before":
@@ -79,13 +80,15 @@ class UnreliableFile(sqlite_outbox._File):
         if self.failure:
             raise sqlite3.OperationalError("database or disk is full")
 
+    def close(self) -> None:
+        super().close()
+        type(self).closings += 1
+
 
 class SqliteOutboxFollowsItsModel(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mien-outbox-", dir=MEMORY if MEMORY.is_dir() else None))
-        self.real_file = sqlite_outbox._File
-        sqlite_outbox._File = UnreliableFile  # type: ignore[misc]
         UnreliableFile.failure = None
         self.now_ns, self.start, self.crashes = 1000, 0, 0
         self.saved = Model()
@@ -104,7 +107,12 @@ class SqliteOutboxFollowsItsModel(RuleBasedStateMachine):
             self.home.rename(self.home.with_suffix(".away"))
             self.home.touch()
         self.outbox = SqliteOutbox(
-            self.home / "o.db", Bounds(BOUND), commit_s=NEVER_S, retry_s=NEVER_S, clock_ns=lambda: self.now_ns
+            self.home / "o.db",
+            Bounds(BOUND),
+            commit_s=NEVER_S,
+            retry_s=NEVER_S,
+            clock_ns=lambda: self.now_ns,
+            open_file=UnreliableFile,
         )
         self.outbox.open()
         self.outbox.begin(f"b{self.start}")
@@ -121,11 +129,6 @@ class SqliteOutboxFollowsItsModel(RuleBasedStateMachine):
             self.model |= self.unread
             self.model.enforce_bound()
             self.unread = None
-
-    def is_idle(self) -> bool:
-        """Whether the writer waits to be told, and touches no file."""
-        with self.outbox._lock:
-            return bool(self.outbox._wake._waiters) and not self.outbox._hurried  # type: ignore[attr-defined]
 
     @rule(count=st.integers(1, 4))
     def put_some(self, count: int) -> None:
@@ -191,16 +194,17 @@ class SqliteOutboxFollowsItsModel(RuleBasedStateMachine):
     def commit(self) -> None:
         self.find()
         assert self.outbox.flush(timeout_s=PATIENCE_S), self.outbox.status()
-        wait_until(self.is_idle, what="the writer", timeout_s=PATIENCE_S)
         self.saved = self.model.stored()
 
     @precondition(lambda self: self.unread is None)
     @rule(failure=st.sampled_from(["before", "after"]))
     def fail_to_commit(self, failure: str) -> None:
         self.put(count=1)  # something to commit
-        UnreliableFile.failure = failure
+        UnreliableFile.failure, closings = failure, UnreliableFile.closings
         assert not self.outbox.flush(timeout_s=0)
-        wait_until(self.is_idle, what="the writer", timeout_s=PATIENCE_S)
+        # The writer closes a file that failed, says so, and touches nothing until it is told to.
+        wait_until(lambda: UnreliableFile.closings > closings, what="the writer", timeout_s=PATIENCE_S)
+        wait_until(lambda: "full" in self.outbox.status(), what="the problem", timeout_s=PATIENCE_S)
         assert "full" in self.outbox.status()
         UnreliableFile.failure = None
         if failure == "after":
@@ -208,7 +212,6 @@ class SqliteOutboxFollowsItsModel(RuleBasedStateMachine):
 
     @rule(late=st.booleans())
     def crash(self, late: bool) -> None:
-        wait_until(self.is_idle, what="the writer", timeout_s=PATIENCE_S)
         here = self.home if self.home.is_dir() else self.home.with_suffix(".away")
         self.crashes += 1
         shutil.copytree(here, self.home)
@@ -240,7 +243,6 @@ class SqliteOutboxFollowsItsModel(RuleBasedStateMachine):
             self.take()
         finally:
             self.outbox.close(timeout_s=PATIENCE_S)
-            sqlite_outbox._File = self.real_file  # type: ignore[misc]
             shutil.rmtree(self.folder)
 
 

@@ -20,10 +20,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from edge.config.schema import Config, MqttConfig
-from edge.publish.base import Kind, Message, RequestHandler
+from edge.publish.base import Message, RequestHandler
+from edge.publish.encode import as_history, encode
 from edge.publish.mqtt.connection import (
     CONNECT_TIMEOUT_S,
     Acknowledgement,
@@ -36,16 +37,18 @@ from edge.publish.mqtt.connection import (
 )
 from edge.publish.mqtt.credentials import check_credentials
 from edge.publish.mqtt.homeassistant import BIRTH, Discovery, DiscoveryNote
-from edge.publish.outbox.memory import Bounds, Gap, MemoryOutbox, Outbox, Record, StoredEvent
+from edge.publish.outbox.base import Bounds, Gap, Outbox, Record, StoredEvent
+from edge.publish.outbox.memory import MemoryOutbox
 from edge.publish.outbox.sqlite import SqliteOutbox
-from edge.publish.payloads import EventPayload, GapPayload, InfoPayload, ResponsePayload, as_history, encode
+from edge.publish.payloads import EventPayload, GapPayload, InfoPayload, ResponsePayload
+from edge.publish.topics import TOPICS
 from edge.system.files import state_directory
 
 log = logging.getLogger(__name__)
 
-Retained = Kind | Literal["withdrawal", "discovery"]
-RETAINED: Final[tuple[Retained, ...]] = (
-    *("info", "camera", "state", "count", "emotion", "problem"),
+AVAILABILITY: Final = "availability"
+RETAINED: Final = (
+    *(name for name, topic in TOPICS.items() if topic.is_retained and name != AVAILABILITY),
     *("withdrawal", "discovery"),
 )
 """In the order in which they are sent after a connect."""
@@ -129,7 +132,7 @@ class MqttSink:
     ) -> None:
         self._config = config
         self._base = config.base_topic(device, camera)
-        self._availability = f"{self._base}/availability"
+        self._availability = f"{self._base}/{AVAILABILITY}"
         self._discovery, self._note = discovery, note or DiscoveryNote(None)
         self._withdrawn_topic: str | None = None
         self._births = 0
@@ -154,9 +157,9 @@ class MqttSink:
         self._connects = self._sent_events = self._refused = self._skipped = 0
         self._refusals: dict[str, str] = {}
         self._lock = threading.Lock()  # guards the three dictionaries below
-        self._latest: dict[Retained, bytes] = {}
-        self._dirty: dict[Retained, None] = {}
-        self._telemetry: dict[Kind, bytes] = {}
+        self._latest: dict[str, bytes] = {}
+        self._dirty: dict[str, None] = {}
+        self._telemetry: dict[str, bytes] = {}
         self._on_request: RequestHandler | None = None
         self._responses: deque[tuple[str, bytes]] = deque(maxlen=RESPONSES_WAITING)
         self._online = False
@@ -203,7 +206,7 @@ class MqttSink:
                     self._telemetry[message.kind] = message.data
         self._wake.set()
 
-    def _retain(self, kind: Retained, data: bytes) -> None:
+    def _retain(self, kind: str, data: bytes) -> None:
         with self._lock:
             self._latest[kind] = data
             self._dirty.setdefault(kind)
@@ -382,7 +385,7 @@ class MqttSink:
             return True
         return self._send_telemetry(connection)
 
-    def _introduce(self, connection: Connection, retained: tuple[Retained, bytes] | None) -> None:
+    def _introduce(self, connection: Connection, retained: tuple[str, bytes] | None) -> None:
         """After a connect: first the state, then ``online``."""
         if retained is not None:
             self._send_retained(connection, *retained)
@@ -391,18 +394,18 @@ class MqttSink:
         with self._lock:
             self._online = True
 
-    def _next_retained(self) -> tuple[Retained, bytes] | None:
+    def _next_retained(self) -> tuple[str, bytes] | None:
         with self._lock:
             return next(((kind, self._latest[kind]) for kind in self._dirty), None)
 
-    def _send_retained(self, connection: Connection, kind: Retained, data: bytes) -> None:
+    def _send_retained(self, connection: Connection, kind: str, data: bytes) -> None:
         with self._lock:
             if self._latest[kind] is data:
                 del self._dirty[kind]
         if self._fits(connection, data):
             self._publish(connection, self._topic_of(kind), data, retain=True)
 
-    def _topic_of(self, kind: Retained) -> str:
+    def _topic_of(self, kind: str) -> str:
         if kind == "discovery" and self._discovery is not None:
             return self._discovery.topic
         if kind == "withdrawal" and self._withdrawn_topic is not None:

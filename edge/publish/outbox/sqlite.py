@@ -10,19 +10,19 @@ is tried again and then catches up with all that waits.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import sqlite3
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
-from edge.publish.outbox.memory import Bounds, Gap, LossReason, MemoryOutbox, Record, StoredEvent
+from edge.publish.outbox.base import Bounds, Record, StoredEvent
+from edge.publish.outbox.memory import MemoryOutbox
+from edge.publish.outbox.sqlite_file import DamagedError, Mark, SqliteFile, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -32,142 +32,6 @@ RETRY_S: Final = 30.0
 """Between attempts to use a file that failed."""
 MARK_S: Final = 60.0
 """How often the last seq is stored when no event is: see `SqliteOutbox.previous`."""
-APPLICATION_ID: Final = 0x4D69656E
-SCHEMA_VERSION: Final = 1
-_SCHEMA: Final = """
-CREATE TABLE record (
-    key INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, from_seq INTEGER NOT NULL, to_seq INTEGER NOT NULL,
-    reason TEXT, data BLOB, made_ns INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
-CREATE TABLE mark (id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, last_seq INTEGER NOT NULL, service_ns INTEGER NOT NULL
-) STRICT;
-"""
-
-
-class _DamagedError(Exception):
-    """The file is no outbox of ours, or not any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """Where a start stands: its last seq, and for how long the service has run over all starts."""
-
-    boot_id: str
-    last_seq: int
-    service_ns: int
-
-
-class _File:
-    """The SQLite file; belongs to one thread. ``made_ns`` of its records is service time, see `_Mark`."""
-
-    def __init__(self, path: Path) -> None:
-        """Opens or makes it.
-
-        Raises:
-            _DamagedError: it is there and cannot be used.
-            sqlite3.OperationalError, OSError: it can neither be opened nor made at present.
-        """
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)  # SQLite gives its log the same rights
-        self._db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
-        try:
-            with _damage_told():
-                self._prepare()
-        except BaseException:
-            self.close()
-            raise
-
-    def _prepare(self) -> None:
-        # Exclusive: no shared-memory file, and a second process is refused.
-        self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.execute(f"PRAGMA journal_size_limit={2**20}")
-        self._db.execute("PRAGMA wal_autocheckpoint=256")
-        application, version = (
-            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
-        if (application, version) == (0, 0) and not self._db.execute("SELECT 1 FROM sqlite_schema").fetchone():
-            made = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA_VERSION};"
-            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {made} COMMIT;")
-        elif (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
-            raise _DamagedError(f"application {application:#x}, version {version}: not {SCHEMA_VERSION}")
-        self._db.execute("BEGIN IMMEDIATE")  # says now whether it can be written
-        self._db.execute("COMMIT")
-
-    def mark(self) -> _Mark | None:
-        """The mark of the last start that wrote here; None as well where damage hides it: `records` tells that."""
-        with contextlib.suppress(_DamagedError), _damage_told():
-            row = self._db.execute("SELECT boot_id, last_seq, service_ns FROM mark").fetchone()
-            return _Mark(*row) if row else None
-        return None
-
-    def records(self) -> Iterator[Record]:
-        """What is stored, in order.
-
-        Raises:
-            _DamagedError: after the records that are whole.
-        """
-        damaged = ""
-        with _damage_told():
-            columns = "key, boot_id, from_seq, to_seq, reason, data, made_ns, crc"
-            for key, *values, crc in self._db.execute(f"SELECT {columns} FROM record ORDER BY key"):
-                if _crc(*values) != crc:
-                    damaged = f"record {key}: checksum"
-                    continue
-                boot_id, from_seq, to_seq, reason, data, made_ns = values
-                item = (
-                    StoredEvent(boot_id, from_seq, 0, data)
-                    if reason is None
-                    else Gap(boot_id, from_seq, to_seq, cast(LossReason, reason))
-                )
-                yield Record(key, item, attempted=True, made_ns=made_ns)
-            found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if damaged or found != "ok":
-            raise _DamagedError(damaged or found)
-
-    def write(self, changes: dict[int, Record | None], *, mark: _Mark | None, clear: bool) -> None:
-        """Commits changes (None: gone), all or none.
-
-        Raises:
-            _DamagedError, sqlite3.OperationalError: not written.
-        """
-        rows = [(key, *_values(record)) for key, record in changes.items() if record is not None]
-        with _damage_told():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                if clear:
-                    self._db.execute("DELETE FROM record")
-                gone = ((key,) for key, record in changes.items() if record is None)
-                self._db.executemany("DELETE FROM record WHERE key = ?", gone)
-                self._db.executemany("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-                if mark is not None:
-                    values = (mark.boot_id, mark.last_seq, mark.service_ns)
-                    self._db.execute("INSERT OR REPLACE INTO mark VALUES (1, ?, ?, ?)", values)
-                self._db.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-                raise
-
-    def close(self) -> None:
-        with contextlib.suppress(sqlite3.Error):
-            self._db.close()
-
-
-def set_aside(path: Path) -> Path:
-    """Renames a damaged file and its log; only the newest of these is kept.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    for old in path.parent.glob(f"{path.name}.corrupt-*"):
-        old.unlink()
-    kept = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
-    for suffix in ("-wal", "-shm", ""):  # the file last: a log without its file would be lost
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(kept.with_name(kept.name + suffix))
-    return kept
 
 
 class SqliteOutbox(MemoryOutbox):
@@ -179,6 +43,7 @@ class SqliteOutbox(MemoryOutbox):
         commit_s: changes of so many seconds are one commit: what SIGKILL or a power cut can take.
         clock_ns: the monotonic clock of ``live_until_ns``.
         retry_s: see `RETRY_S`.
+        open_file: opens the file; raises as `SqliteFile` does.
     """
 
     def __init__(
@@ -189,9 +54,11 @@ class SqliteOutbox(MemoryOutbox):
         commit_s: float = 1.0,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         retry_s: float = RETRY_S,
+        open_file: Callable[[Path], SqliteFile] = SqliteFile,
     ) -> None:
         super().__init__(bounds, clock_ns=clock_ns)
         self._path = path
+        self._open_sqlite = open_file
         self._commit_s, self._retry_s = commit_s, retry_s
         self._wake = threading.Condition(self._lock)
         self._pending: dict[int, Record | None] = {}
@@ -272,14 +139,14 @@ class SqliteOutbox(MemoryOutbox):
     # What follows runs in the writer's thread.
 
     def _run(self) -> None:
-        file: _File | None = None
+        file: SqliteFile | None = None
         is_last = False
         while True:
             try:
                 file = file or self._open_file()
                 self._commit(file)
                 self._tell_problem("")
-            except _DamagedError as error:
+            except DamagedError as error:
                 _close(file)
                 file = None
                 is_last = not self._set_aside(error) and is_last
@@ -308,15 +175,15 @@ class SqliteOutbox(MemoryOutbox):
     def _is_busy(self) -> bool:
         return bool(self._pending) or self._mark_is_due or self._rewrites
 
-    def _open_file(self) -> _File:
-        file = _File(self._path)
+    def _open_file(self) -> SqliteFile:
+        file = self._open_sqlite(self._path)
         if self._was_read:
             return file
         found: list[Record] = []
         mark = file.mark()
         try:
             found.extend(file.records())
-        except _DamagedError:
+        except DamagedError:
             file.close()
             self._adopt(found, mark)  # what is whole is saved
             raise
@@ -326,7 +193,7 @@ class SqliteOutbox(MemoryOutbox):
         self._adopt(found, mark)
         return file
 
-    def _adopt(self, found: list[Record], mark: _Mark | None) -> None:
+    def _adopt(self, found: list[Record], mark: Mark | None) -> None:
         """Takes over what an earlier start left: in front of what this start made."""
         with self._wake:
             self._was_read = True
@@ -358,7 +225,7 @@ class SqliteOutbox(MemoryOutbox):
         self._pending = {record.key: record for record in everything}
         self._generation += 1
 
-    def _commit(self, file: _File) -> None:
+    def _commit(self, file: SqliteFile) -> None:
         with self._lock:
             changes, self._pending = self._pending, {}
             clear, generation = self._rewrites, self._generation
@@ -384,15 +251,15 @@ class SqliteOutbox(MemoryOutbox):
             self._rewrites = self._rewrites and not clear
             self._wake.notify_all()
 
-    def _make_mark(self) -> _Mark | None:
+    def _make_mark(self) -> Mark | None:
         """The mark where it is due: it costs a page of the file."""
         now_ns = self._clock_ns()
         if not self._boot_id or not (self._mark_is_due or now_ns - self._marked_ns >= MARK_S * 1e9):
             return None
         self._mark_is_due, self._marked_ns = False, now_ns
-        return _Mark(self._boot_id, self._last_seq, now_ns + self._service_zero_ns)
+        return Mark(self._boot_id, self._last_seq, now_ns + self._service_zero_ns)
 
-    def _set_aside(self, error: _DamagedError) -> bool:
+    def _set_aside(self, error: DamagedError) -> bool:
         """Makes room for a new file, begun at the next turn of the loop with all that memory holds.
 
         Returns:
@@ -424,40 +291,12 @@ class SqliteOutbox(MemoryOutbox):
             log.info("outbox: %s is written again", self._path)
 
 
-def _close(file: _File | None) -> None:
+def _close(file: SqliteFile | None) -> None:
     if file:
         file.close()
 
 
-@contextlib.contextmanager
-def _damage_told() -> Iterator[None]:
-    """SQLite's many words for a damaged file as one error; what may pass by itself stays an OperationalError."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if any(word in str(error) for word in ("malformed", "no such table", "no such column")):
-            raise _DamagedError(str(error)) from None
-        raise
-    except (sqlite3.DatabaseError, UnicodeDecodeError, TypeError) as error:
-        raise _DamagedError(str(error)) from None
-
-
-def _values(record: Record) -> tuple[object, ...]:
-    item = record.item
-    values: tuple[object, ...]
-    if isinstance(item, Gap):
-        values = (item.boot_id, item.from_seq, item.to_seq, item.reason, None, record.made_ns)
-    else:
-        values = (item.boot_id, item.seq, item.seq, None, item.data, record.made_ns)
-    return (*values, _crc(*values))
-
-
-def _crc(*values: object) -> int:
-    """A checksum over a row: SQLite checks its log, not the pages of its file."""
-    return zlib.crc32(repr(values).encode())
-
-
-def _last(mark: _Mark | None, found: Iterable[Record]) -> tuple[str, int] | None:
+def _last(mark: Mark | None, found: Iterable[Record]) -> tuple[str, int] | None:
     """The newest start and its last seq, out of the mark and what is stored."""
     newest = None if mark is None else (mark.boot_id, mark.last_seq)
     for record in found:
