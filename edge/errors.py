@@ -59,19 +59,23 @@ def config_context(file: str | Path) -> Iterator[None]:
         raise
 
 
-class BundleError(MienError, ValueError):
-    """A model bundle that is incomplete, damaged or of an unknown kind.
+class FileError(MienError):
+    """Base of errors about one file, folder or source.
 
     Attributes:
-        file: the file inside the bundle that is wrong.
-        problem: the key, its value and what is allowed.
+        file: the file or folder, or the source as the user wrote it without its secrets.
+        problem: what is wrong and what is allowed.
     """
-
-    exit_code = EXIT_CONFIG
 
     def __init__(self, file: str | Path, problem: str) -> None:
         self.file, self.problem = str(file), problem
         super().__init__(f"{file}: {problem}")
+
+
+class BundleError(FileError, ValueError):
+    """A model bundle that is incomplete, damaged or of an unknown kind; ``file`` is the one inside it that is wrong."""
+
+    exit_code = EXIT_CONFIG
 
 
 class WrongTaskError(BundleError):
@@ -82,32 +86,14 @@ class GoldenMismatchError(BundleError):
     """A model that does not reproduce its golden samples on the delegate in use."""
 
 
-class DataError(MienError, ValueError):
-    """Data (pictures, labels, a data set) that cannot be read or used as asked.
-
-    Attributes:
-        source: the file or folder.
-        problem: the row or key, its value and what is allowed.
-    """
+class DataError(FileError, ValueError):
+    """Data (pictures, labels, a data set) that cannot be read or used as asked."""
 
     exit_code = EXIT_CONFIG
 
-    def __init__(self, source: str | Path, problem: str) -> None:
-        self.source, self.problem = str(source), problem
-        super().__init__(f"{source}: {problem}")
 
-
-class SourceError(MienError, OSError):
-    """A camera or file that cannot be opened or read.
-
-    Attributes:
-        source: the source as the user wrote it.
-        problem: what is wrong.
-    """
-
-    def __init__(self, source: str | Path, problem: str) -> None:
-        self.source, self.problem = str(source), problem
-        super().__init__(f"{source}: {problem}")
+class SourceError(FileError, OSError):
+    """A camera or file that cannot be opened or read."""
 
 
 class SourceNotFoundError(SourceError, FileNotFoundError):
@@ -138,19 +124,10 @@ class InferenceError(MienError, RuntimeError):
     """A model that cannot be loaded or run by the interpreter."""
 
 
-class ModelFileError(MienError, ValueError):
-    """A model brought for conversion that is missing, damaged or of a kind that cannot be converted.
-
-    Attributes:
-        file: the model's file or folder.
-        problem: what is wrong and what is allowed.
-    """
+class ModelFileError(FileError, ValueError):
+    """A model brought for conversion that is missing, damaged or of a kind that cannot be converted."""
 
     exit_code = EXIT_CONFIG
-
-    def __init__(self, file: str | Path, problem: str) -> None:
-        self.file, self.problem = str(file), problem
-        super().__init__(f"{file}: {problem}")
 
 
 class ConversionError(MienError, RuntimeError):

@@ -88,7 +88,7 @@ class GstreamerSource:
             source.close()
             if "erroneous pipeline" in error.problem:
                 raise ConfigError("camera.source", f"{request.name!r}: {error.problem}") from None
-            raise SourceError(error.source, error.problem) from None
+            raise SourceError(error.file, error.problem) from None
         return source
 
     def read(self) -> Frame | None:

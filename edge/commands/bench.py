@@ -7,6 +7,7 @@ that a machine that slows down slows both.
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from edge.system.metrics import Percentiles, percentiles_of
 
 SCHEMA = "mien.bench/1"
 WARM_UP_FRAMES = 20
+MAX_FRAMES = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +87,8 @@ def run_bench(
 
 def _read_frames(config: Config) -> list[Frame]:
     """Return the frames of one round, in memory, so that decoding is not measured."""
-    source = open_source(config.camera, clock=time.monotonic_ns, paced=False)
-    frames: list[Frame] = []
-    while len(frames) < 600 and (frame := source.read()) is not None:
-        frames.append(frame)
-    source.close()
-    return frames
+    with closing(open_source(config.camera, clock=time.monotonic_ns, paced=False)) as source:
+        return list(itertools.islice(iter(source.read, None), MAX_FRAMES))
 
 
 def _measure(built: BuiltPipeline, config: Config, frames: list[Frame], *, loops: int, err: Console) -> Timings:

@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edge.capture import SOURCES, open_source, parse_source
-from edge.capture.base import Source
 from edge.commands.render import render
 from edge.config.loader import load_config, make_config, override_config
 from edge.config.schema import Config
@@ -28,7 +27,7 @@ from edge.images import PICTURE_SUFFIXES, is_picture
 from edge.pipeline.build import STILLS_OVERRIDES, BuiltPipeline, build_pipeline
 from edge.publish import Moment, Origin
 from edge.publish.encode import make_event
-from edge.records import FaceState, Frame, Step
+from edge.records import FaceState, Step
 from edge.system.files import replacing
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov")
@@ -63,7 +62,7 @@ def replay_files(
     config = override_config(base, settings)
     opened = open_source(config.camera, clock=time.monotonic_ns, paced=False)
     with closing(opened), _progress(console) as advance:
-        frames = _frames(opened)
+        frames = iter(opened.read, None)
         first = next(frames, None)
         if first is None:
             raise SourceError(opened.name, "holds no frame")
@@ -130,11 +129,6 @@ def _face(face: FaceState, labels: tuple[str, ...]) -> dict[str, Any]:
         "scores": {label: round(float(score), 4) for label, score in zip(labels, scores, strict=True)},
         "reason": face.reason.value if face.reason else None,
     }
-
-
-def _frames(source: Source) -> Iterator[Frame]:
-    while (frame := source.read()) is not None:
-        yield frame
 
 
 @contextmanager

@@ -116,17 +116,16 @@ def decode_options(raw: Mapping[str, Any], kind: type[S], *, key: str = "") -> S
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         problem, _, where = str(error).partition(" - at `$")
-        for pattern, words in PATTERNS_IN_WORDS.items():
-            problem = problem.replace(f"`str` matching regex {pattern!r}", words)
-        at = ".".join(part for part in (key, where.strip("`").lstrip(".")) if part)
-        path = where.strip("`").lstrip(".").split(".")
-        bounds = _bounds(kind, path)
-        value = _value_at(raw, path)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        allowed = f"is not in {bounds}" if bounds and is_number else f"{problem[:1].lower()}{problem[1:]}"
-        raise ConfigError(
-            at, f"{shown(value)} {allowed}" if bounds and is_number else f"{shown(value)}: {allowed}"
-        ) from None
+    for pattern, words in PATTERNS_IN_WORDS.items():
+        problem = problem.replace(f"`str` matching regex {pattern!r}", words)
+    where = where.strip("`").lstrip(".")
+    value, declared = _look_up(raw, kind, where.split("."))
+    bounds = bounds_of(declared)
+    if bounds and isinstance(value, int | float) and not isinstance(value, bool):
+        problem = f"{shown(value)} is not in {bounds[0]:g}..{bounds[1]:g}"
+    else:
+        problem = f"{shown(value)}: {problem[:1].lower()}{problem[1:]}"
+    raise ConfigError(".".join(filter(None, (key, where))), problem)
 
 
 def shown(value: Any) -> str:
@@ -175,34 +174,34 @@ def _unknown_key(raw: Mapping[str, Any], kind: type[msgspec.Struct], at: str) ->
         if name not in fields:
             return dotted, list(fields)
         inner = fields[name]
-        if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+        if isinstance(value, Mapping) and _is_struct(inner):
             found = _unknown_key(value, inner, dotted)
             if found:
                 return found
     return None
 
 
-def _value_at(raw: Any, path: list[str]) -> Any:
+def _look_up(raw: Any, kind: Any, path: list[str]) -> tuple[Any, Any]:
+    """Return the value at a path, as far as the table goes, and the type declared for it, or None."""
+    value = raw
     for part in path:
         name = part.partition("[")[0]
-        if not isinstance(raw, Mapping) or name not in raw:
-            return raw
-        raw = raw[name]
-    return raw
+        if isinstance(value, Mapping) and name in value:
+            value = value[name]
+        fields = msgspec.structs.fields(kind) if _is_struct(kind) else ()
+        kind = next((field.type for field in fields if field.encode_name == part), None)
+    return value, kind
 
 
-def _bounds(kind: type[msgspec.Struct], path: list[str]) -> str | None:
-    """Return the allowed range of a number, ``1..120``, as the struct's types declare it."""
-    types: Any = msgspec.inspect.type_info(kind)
-    for part in path:
-        fields = {field.encode_name: field.type for field in getattr(types, "fields", ())}
-        if part not in fields:
-            return None
-        types = fields[part]
-    types = getattr(types, "type", types)
-    for option in getattr(types, "types", (types,)):
-        option = getattr(option, "type", option)
-        low = getattr(option, "ge", None) if getattr(option, "ge", None) is not None else getattr(option, "gt", None)
-        if low is not None and getattr(option, "le", None) is not None:
-            return f"{low:g}..{option.le:g}"
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def bounds_of(kind: Any) -> tuple[float, float] | None:
+    """Return the smallest and largest number that a type allows, where it declares both."""
+    schema = {} if kind is None else msgspec.json.schema(kind)
+    for option in (schema, *schema.get("anyOf", ())):
+        low = option.get("minimum", option.get("exclusiveMinimum"))
+        if low is not None and "maximum" in option:
+            return low, option["maximum"]
     return None

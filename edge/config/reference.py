@@ -9,9 +9,11 @@ from typing import Any
 
 import msgspec
 
+from edge.config.loader import bounds_of
 from edge.config.schema import Config
 
 UNSET = '"…"'
+TYPE_NAMES = {"boolean": "true · false", "string": "text", "array": "list", "object": "table"}
 
 HEADER = """\
 # Mien, one camera. Every key is optional; what stands here commented out is the default.
@@ -55,39 +57,30 @@ Row = tuple[str, str, str, str]
 
 
 def _sections() -> Iterator[tuple[str, list[Row]]]:
-    top = [field for field in msgspec.structs.fields(Config) if not _is_section(field.default)]
-    yield "", [_row(field) for field in top]
-    for field in msgspec.structs.fields(Config):
-        if _is_section(field.default):
+    fields = msgspec.structs.fields(Config)
+    yield "", [_row(field) for field in fields if not isinstance(field.default, msgspec.Struct)]
+    for field in fields:
+        if isinstance(field.default, msgspec.Struct):
             yield field.name, [_row(inner) for inner in msgspec.structs.fields(type(field.default))]
-
-
-def _is_section(value: Any) -> bool:
-    return isinstance(value, msgspec.Struct)
 
 
 def _row(field: msgspec.structs.FieldInfo) -> Row:
     default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
-    text = "" if default is None else _toml(default)
+    text = "" if default is None else json.dumps(default)  # an empty table is the same in TOML
     schema = msgspec.json.schema(field.type)
-    return field.name, text, _allowed(schema), str(schema.get("description", ""))
+    return field.name, text, _allowed(field.type, schema), str(schema.get("description", ""))
 
 
-def _toml(value: Any) -> str:
-    return "{}" if value == {} else json.dumps(value)
-
-
-def _allowed(schema: dict[str, Any]) -> str:
-    for option in [schema, *schema.get("anyOf", [])]:
+def _allowed(kind: Any, schema: dict[str, Any]) -> str:
+    options = [schema, *schema.get("anyOf", [])]
+    for option in options:
         if "enum" in option:
             return " · ".join(f"`{value}`" for value in option["enum"])
-        low = option.get("minimum", option.get("exclusiveMinimum"))
-        if low is not None and "maximum" in option:
-            return f"{low:g} … {option['maximum']:g}"
-    kinds = {option.get("type") for option in [schema, *schema.get("anyOf", [])]} - {None, "null"}
-    return {"boolean": "true · false", "string": "text", "array": "list", "object": "table", "integer": "number"}.get(
-        next(iter(kinds), ""), "number"
-    )
+    bounds = bounds_of(kind)
+    if bounds:
+        return f"{bounds[0]:g} … {bounds[1]:g}"
+    kinds = {option.get("type") for option in options} - {None, "null"}
+    return TYPE_NAMES.get(next(iter(kinds), ""), "number")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from types import TracebackType
 
 import msgspec
 import paho.mqtt.client as mqtt
@@ -58,9 +57,7 @@ class Listener:
             raise PublishError(f"demo: the broker did not confirm the subscription within {CONNECT_TIMEOUT_S:g} s")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Disconnects."""
         self._client.disconnect()
         self._client.loop_stop()

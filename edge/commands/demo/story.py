@@ -10,6 +10,8 @@ from edge.commands.demo.listener import Received
 from edge.publish.payloads import EventPayload, FacesPayload, HealthPayload, InfoPayload, StatePayload
 
 KEPT_EVENTS = 200
+LATEST = frozenset({"faces", "state", "health", "info", "camera", "availability"})
+"""Levels of which the newest message is kept, under the same name."""
 
 
 class Story:
@@ -51,19 +53,10 @@ class Story:
         self.counts[level] += 1
         if isinstance(received, EventPayload):
             self._take_event(received)
-        elif isinstance(received, FacesPayload):
-            self.faces = received
+        elif level in LATEST:
+            setattr(self, level, received)
+        if isinstance(received, FacesPayload):
             self._scores = {face.track: face.scores or self.scores(face.track) for face in received.faces}
-        elif isinstance(received, StatePayload):
-            self.state = received
-        elif isinstance(received, HealthPayload):
-            self.health = received
-        elif isinstance(received, InfoPayload):
-            self.info = received
-        elif level == "camera":
-            self.camera = received
-        elif level == "availability":
-            self.availability = received
 
     def _take_event(self, event: EventPayload) -> None:
         self.events.append(event)

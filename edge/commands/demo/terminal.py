@@ -6,8 +6,6 @@ import io
 import sys
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Protocol
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -39,30 +37,34 @@ STATUS_INTERVAL_S = 2.0
 SEEN = {"face_appeared": "appeared", "face_left": "left"}
 
 
-class Screen(Protocol):
-    """Where the demo is shown."""
+class Screen:
+    """Where the demo is shown, for the time of a ``with`` block."""
+
+    def __init__(self, console: Console, *, port: int, seconds: float, has_camera: bool) -> None:
+        self._console, self._port, self._seconds, self._has_camera = console, port, seconds, has_camera
 
     def __enter__(self) -> Screen:
-        """Take the terminal."""
-        ...
+        """Begin."""
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Give it back."""
-        ...
+    def __exit__(self, *_: object) -> None:
+        """Give the terminal back."""
 
     def show(self, story: Story) -> None:
-        """Brings the picture up to date; called a few times a second."""
-        ...
+        """Bring the picture up to date; called a few times a second."""
+        raise NotImplementedError
 
     def tell(self, level: str, received: Received) -> None:
-        """Told of every message, for those who print lines."""
-        ...
+        """Take one message, for those who print lines."""
 
     def summarize(self, story: Story) -> None:
         """Print a summary and how to go on."""
-        ...
+        for line in summary_lines(story, port=self._port, has_camera=self._has_camera):
+            self.print(line)
+
+    def print(self, line: Text) -> None:
+        """Print one line, however long."""
+        self._console.print(line, soft_wrap=True)
 
 
 def open_screen(*, port: int, seconds: float, has_camera: bool, console: Console | None = None) -> Screen:
@@ -79,7 +81,7 @@ def open_screen(*, port: int, seconds: float, has_camera: bool, console: Console
     console = console or Console(highlight=False)
     if console.is_terminal and not console.is_dumb_terminal:
         return TerminalScreen(console, port=port, seconds=seconds, has_camera=has_camera)
-    return LineScreen(console, port=port, has_camera=has_camera)
+    return LineScreen(console, port=port, seconds=seconds, has_camera=has_camera)
 
 
 def subscribe_line(port: int) -> str:
@@ -87,31 +89,23 @@ def subscribe_line(port: int) -> str:
     return f"mosquitto_sub -h {HOST} -p {port} -t 'mien/#' -v"
 
 
-class TerminalScreen:
+class TerminalScreen(Screen):
     """The live table; see `Screen`."""
-
-    def __init__(self, console: Console, *, port: int, seconds: float, has_camera: bool) -> None:
-        self._console, self._port, self._seconds, self._has_camera = console, port, seconds, has_camera
-        self._live = Live(console=console, screen=True, auto_refresh=False)
 
     def __enter__(self) -> TerminalScreen:
         """Take the terminal."""
+        self._live = Live(console=self._console, screen=True, auto_refresh=False)
         self._live.start()
         self._live.update(Text("\n  Mien is starting ...", style=DIM), refresh=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Give it back as it was."""
         self._live.stop()
 
     def show(self, story: Story) -> None:
         """Draws the table anew."""
         self._live.update(self.picture(story), refresh=True)
-
-    def tell(self, level: str, received: Received) -> None:
-        """Nothing: the table shows the newest."""
 
     def picture(self, story: Story) -> RenderableType:
         """Everything on the screen, as high and wide as the terminal is."""
@@ -125,11 +119,6 @@ class TerminalScreen:
             _events_panel(story, rows=events, width=width, is_plain=self._is_plain),
             *footer,
         )
-
-    def summarize(self, story: Story) -> None:
-        """Print a summary and how to go on."""
-        for line in summary_lines(story, port=self._port, has_camera=self._has_camera):
-            self._console.print(line, soft_wrap=True)
 
     @property
     def _is_plain(self) -> bool:
@@ -152,23 +141,16 @@ class TerminalScreen:
         return [line.append(" " * max(2, gap)).append(end, style=DIM)]
 
 
-class LineScreen:
+class LineScreen(Screen):
     """Plain lines for pipes and files; see `Screen`."""
 
-    def __init__(self, console: Console, *, port: int, has_camera: bool) -> None:
-        self._console, self._port, self._has_camera = console, port, has_camera
-        self._shown_s = 0.0
+    _shown_s = 0.0
 
     def __enter__(self) -> LineScreen:
         """Says what will come."""
-        self._print(f"mien demo: broker {HOST}:{self._port}, topics {BASE}/#")
-        self._print(f"subscribe: {subscribe_line(self._port)}")
+        self.print(f"mien demo: broker {HOST}:{self._port}, topics {BASE}/#")
+        self.print(f"subscribe: {subscribe_line(self._port)}")
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing to give back."""
 
     def show(self, story: Story) -> None:
         """Every few seconds the faces and the figures in one line."""
@@ -177,20 +159,15 @@ class LineScreen:
             return
         self._shown_s = now_s
         faces = ", ".join(f"{face.track} {_claim(face)}" for face in story.faces.faces) or "nobody"
-        self._print(f"faces: {faces} | {figures_text(story)}")
+        self.print(f"faces: {faces} | {figures_text(story)}")
 
     def tell(self, level: str, received: Received) -> None:
         """Print an event at once."""
         if isinstance(received, EventPayload):
-            self._print(f"event: {event_text(received).plain}")
+            self.print(f"event: {event_text(received).plain}")
 
-    def summarize(self, story: Story) -> None:
-        """Print a summary and how to go on."""
-        for line in summary_lines(story, port=self._port, has_camera=self._has_camera):
-            self._print(line.plain)
-
-    def _print(self, line: str) -> None:
-        # Not through rich: a line stays one line, however long, and goes out at once.
+    def print(self, line: Text | str) -> None:
+        """Print one line, not through rich: it stays one line and goes out at once."""
         print(line, file=self._console.file, flush=True)
 
 
