@@ -61,7 +61,7 @@ def open_source(
         sleep: paces files; None waits so that `Source.close` ends the wait.
 
     Raises:
-        ConfigError: the source or its options cannot be meant.
+        ConfigError: an unknown source or option, or a value out of range.
         SourceNotFoundError: no such camera or file.
         SourceBusyError: another process holds the camera.
         SourcePermissionError: this user may not open it.
@@ -87,7 +87,7 @@ def check_source(config: CameraConfig) -> None:
     """Check a source without opening it: how it is written, and the options of its kind.
 
     Raises:
-        ConfigError: the source or its options cannot be meant.
+        ConfigError: an unknown source or option, or a value out of range.
     """
     module = SOURCES[parse_source(config.source, kinds=SOURCES).kind].partition(":")[0]
     decode_options(config.options, importlib.import_module(module).Options, key="camera.options")
@@ -97,7 +97,7 @@ def is_camera(config: CameraConfig) -> bool:
     """Return whether the source is one that may be away for a while and come back, unlike a file.
 
     Raises:
-        ConfigError: the source cannot be meant.
+        ConfigError: an unknown source.
     """
     kind = parse_source(config.source, kinds=SOURCES).kind
     return bool(load_entry(SOURCES, kind, what="source").reopens)

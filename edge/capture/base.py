@@ -14,7 +14,7 @@ Clock = Callable[[], int]
 """Monotonic nanoseconds; injected so that nothing below the daemon reads a clock."""
 
 Sleep = Callable[[float], object]
-"""Waits for so many seconds; may return early."""
+"""Function that waits for so many seconds; may return early."""
 
 O = TypeVar("O", bound=Section)  # noqa: E741 - options
 

@@ -91,7 +91,7 @@ class _Card:
 
 
 class Scene:
-    """Draws frames and tells the truth about them."""
+    """Generator of frames with the true places of the faces."""
 
     def __init__(self, *, size_wh: tuple[int, int], seed: int = 0, fps: float = 20.0) -> None:
         """Prepare the background.

@@ -1,4 +1,4 @@
-"""Reads a source into the slot of the newest frame, and brings a lost camera back."""
+"""The grabber: reading a source into the slot of the newest frame, and reopening a lost camera."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class GrabberTimes:
 
 
 class Grabber:
-    """Reads a source into a `LatestSlot`; has no thread of its own.
+    """Reader of a source into a `LatestSlot`; has no thread of its own.
 
     One thread calls `run`, another calls `check` a few times a second. Live sources drop what is not taken in time;
     others wait for a free place. At the end of a file ``ended`` is True and the slot is closed.
@@ -142,7 +142,7 @@ class Grabber:
 
         Raises:
             SourceError: a file that cannot be read.
-            ConfigError: the source or its options cannot be meant.
+            ConfigError: an unknown source or option, or a value out of range.
             MissingDependencyError: the source needs a package that is not installed.
         """
         reader = Reader()

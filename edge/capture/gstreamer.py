@@ -74,7 +74,7 @@ class GstreamerSource:
 
         Raises:
             MissingDependencyError: there is no ``gst-launch-1.0``.
-            ConfigError: the pipeline cannot be meant, or an option.
+            ConfigError: a wrong pipeline or option.
             SourceError: it ended or delivered nothing in time.
         """
         options = request.options(Options)

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class LatestSlot(Generic[T]):
-    """Hands the newest value from one thread to another. A backlog cannot form.
+    """A handover of the newest value from one thread to another; a backlog cannot form.
 
     Attributes:
         dropped: values that were replaced before anybody took them.

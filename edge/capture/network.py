@@ -46,8 +46,8 @@ class NetworkSource(OpencvCamera):
 
         Raises:
             SourceNotFoundError: no such host, or nothing listens there.
-            SourceError: somebody answers, but with no video.
-            ConfigError: an address or option that cannot be meant.
+            SourceError: the host answers, but sends no video.
+            ConfigError: a wrong address or option.
         """
         options = request.options(Options)
         target = _with_login(request, options)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import cv2
 
 from edge.capture.base import SourceRequest
+from edge.capture.shared_device import SharedDevice
 from edge.errors import SourceLostError
 from edge.records import Frame, Image
 
@@ -22,9 +22,12 @@ class OpencvCapture:
     """
 
     def __init__(self, capture: cv2.VideoCapture) -> None:
-        self._capture = capture
-        self._lock = threading.Lock()
-        self.closed = False
+        self._capture, self._device = capture, SharedDevice(capture.release)
+
+    @property
+    def closed(self) -> bool:
+        """Return whether `close` was called."""
+        return self._device.closed
 
     @classmethod
     def open(cls, target: str, *, backend: int, parameters: Sequence[int] = ()) -> OpencvCapture | None:
@@ -47,50 +50,35 @@ class OpencvCapture:
 
     def grab(self) -> bool:
         """Take the next frame without decoding it for Python; False at the end, on an error or once closed."""
-        with self._using() as capture:
+        with self._device.using() as usable:
             try:
-                return capture is not None and capture.grab()
+                return usable and self._capture.grab()
             except cv2.error:
                 return False
 
     def retrieve(self) -> Image | None:
         """Return the grabbed frame, (height, width, 3) uint8 BGR; None when it cannot be decoded."""
-        with self._using() as capture:
+        with self._device.using() as usable:
             try:
-                done, image = capture.retrieve() if capture is not None else (False, None)
+                done, image = self._capture.retrieve() if usable else (False, None)
             except cv2.error:
                 return None
         return bgr(image) if done else None
 
     def get(self, key: int) -> float:
         """Return a ``cv2.CAP_PROP_…``; 0 where it is not known or the capture is closed."""
-        with self._using() as capture:
-            return capture.get(key) if capture is not None else 0.0
+        with self._device.using() as usable:
+            return self._capture.get(key) if usable else 0.0
 
     def set(self, key: int, value: float) -> None:
-        """Asks for a ``cv2.CAP_PROP_…``; the driver may give something else."""
-        with self._using() as capture:
-            if capture is not None:
-                capture.set(key, value)
+        """Ask for a ``cv2.CAP_PROP_…``; the driver may give something else."""
+        with self._device.using() as usable:
+            if usable:
+                self._capture.set(key, value)
 
     def close(self) -> None:
-        """Frees the device, or leaves that to the read that is under way."""
-        self.closed = True
-        self._release_when_free()
-
-    @contextlib.contextmanager
-    def _using(self) -> Iterator[cv2.VideoCapture | None]:
-        with self._lock:
-            yield None if self.closed else self._capture
-        if self.closed:
-            self._release_when_free()
-
-    def _release_when_free(self) -> None:
-        if self._lock.acquire(blocking=False):
-            try:
-                self._capture.release()
-            finally:
-                self._lock.release()
+        """Free the device, or leave that to the read that is under way."""
+        self._device.close()
 
 
 class OpencvCamera:

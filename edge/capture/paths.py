@@ -1,4 +1,4 @@
-"""Files and folders told apart from what cannot be read, each in one line."""
+"""Errors of files and folders that cannot be read."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import threading
 import time
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -11,6 +10,7 @@ import cv2
 from msgspec import Meta
 
 from edge.capture.base import SourceRequest, capture_time_ns
+from edge.capture.shared_device import SharedDevice
 from edge.config.schema import Section
 from edge.errors import (
     ConfigError,
@@ -50,8 +50,7 @@ class Picamera2Source:
         self.name, self.live, self.identity = request.name, True, identity
         self._camera, self._clock, self._options = camera, request.clock, options
         self._has_lores = options.lores_width is not None
-        self._lock = threading.Lock()
-        self._closed = False
+        self._device = SharedDevice(camera.close)
         self._number = 0
 
     @classmethod
@@ -63,7 +62,7 @@ class Picamera2Source:
             SourceNotFoundError: no such camera; the message lists those that there are.
             SourceBusyError: another process holds it.
             SourceError: libcamera refuses.
-            ConfigError: an option that cannot be meant.
+            ConfigError: an unknown or wrong option.
         """
         options = request.options(Options)
         if (options.lores_width is None) != (options.lores_height is None):
@@ -91,17 +90,13 @@ class Picamera2Source:
         Raises:
             SourceLostError: no frame came in time.
         """
-        with self._lock:
-            frame = None if self._closed else self._capture()
-        if self._closed:
-            self._release_when_free()
-            return None
-        return frame
+        with self._device.using() as usable:
+            frame = self._capture() if usable else None
+        return None if self._device.closed else frame
 
     def close(self) -> None:
         """Stop the camera; a read that is under way does so when it returns, in ``read_timeout_s`` at most."""
-        self._closed = True
-        self._release_when_free()
+        self._device.close()
 
     def _capture(self) -> Frame:
         try:
@@ -126,15 +121,6 @@ class Picamera2Source:
     def _lores_of(self, request: Any) -> Image:
         width, height = self._camera.camera_configuration()["lores"]["size"]
         return bgr_from_yuv420(request.make_array("lores"), size_wh=(width, height))
-
-    def _release_when_free(self) -> None:
-        if self._lock.acquire(blocking=False):
-            try:
-                if self._camera is not None:
-                    self._camera.close()
-                    self._camera = None
-            finally:
-                self._lock.release()
 
 
 def bgr_from_yuv420(planes: Image, *, size_wh: tuple[int, int]) -> Image:

@@ -37,7 +37,7 @@ class PicturesSource(NumberedSource):
             SourceNotFoundError: no such file or folder.
             SourcePermissionError: it may not be read.
             SourceError: a folder without files.
-            ConfigError: an option that cannot be meant.
+            ConfigError: an unknown or wrong option.
         """
         loop = request.options(Options).loop
         path = Path(request.target)
@@ -84,6 +84,6 @@ def read_picture(path: Path) -> Image:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """Files named like pictures, sorted; notes, labels and hidden files beside them are nobody's mistake."""
+    """Files named like pictures, sorted; hidden files and all others are left out."""
     entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
     return sorted(entry for entry in entries if is_picture(entry) and entry.is_file())

@@ -53,7 +53,7 @@ class V4l2Source(OpencvCamera):
             SourcePermissionError: this user may not open it.
             SourceBusyError: another process reads it.
             SourceError: no camera, or the driver refuses.
-            ConfigError: an option that cannot be meant.
+            ConfigError: an unknown or wrong option.
         """
         options = request.options(Options)
         device = Path(os.path.realpath(request.target))

@@ -51,7 +51,7 @@ class VideoSource:
             SourceNotFoundError: no such file.
             SourcePermissionError: it may not be read.
             SourceError: empty or not a video.
-            ConfigError: an option that cannot be meant.
+            ConfigError: an unknown or wrong option.
         """
         loop = request.options(Options).loop or request.loop
         path = Path(request.target).absolute()  # FFmpeg takes what is before a colon for a protocol

@@ -1,4 +1,4 @@
-"""Draws what the pipeline saw onto a copy of a frame; legible from 320 pixels to 4k."""
+"""Drawing of boxes, labels and scores onto a copy of a frame; legible from 320 pixels to 4k."""
 
 from __future__ import annotations
 

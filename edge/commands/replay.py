@@ -1,4 +1,4 @@
-"""Drives the pipeline over files, every frame, deterministically; writes what it saw as JSON lines and as pictures."""
+"""`mien replay`: run every frame of a file through the pipeline; write JSON lines, a video or pictures."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def replay_files(
 
 
 class _Teller:
-    """Writes steps as the JSON lines that ``mien replay --out`` documents.
+    """Encoder of steps as the JSON lines that ``mien replay --out`` documents.
 
     Events carry the same payload as over MQTT. There is no wall time in a replay: ``ts`` counts from 1970 with the
     file's own time, and ``boot_id`` is ``replay``, so that the same file gives the same bytes.
@@ -174,7 +174,7 @@ class _Canvas:
 
 
 class _Video(_Canvas):
-    """Writes rendered frames as a video; frames of another size are fitted to the first one's."""
+    """A video of the rendered frames; frames of another size are fitted to the first one's."""
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._fps = path, fps
@@ -197,7 +197,7 @@ class _Video(_Canvas):
 
 
 class _Pictures(_Canvas):
-    """Writes rendered frames as pictures into a folder, named after their source or number."""
+    """A folder of the rendered frames as pictures, named after their source or number."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._names = folder, set[str]()
@@ -213,7 +213,7 @@ class _Pictures(_Canvas):
 
 
 class _Picture(_Canvas):
-    """Writes the last rendered frame as one picture."""
+    """A picture of the last rendered frame."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._last = path, list[Step]()

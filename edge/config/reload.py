@@ -64,7 +64,7 @@ class LiveConfig:
 
     Attributes:
         present: what is in effect.
-        is_asked: somebody wants the file to be read again.
+        is_asked: a reload was requested.
     """
 
     def __init__(self, config: Config, reread: Callable[[], Config] | None = None) -> None:
@@ -74,11 +74,11 @@ class LiveConfig:
         self._changed: deque[Config] = deque()
 
     def ask(self) -> None:
-        """Wants the file to be read again; may be called by a signal handler."""
+        """Request a reload; may be called by a signal handler."""
         self.is_asked = True
 
     def reload(self) -> None:
-        """Read the file again. A mistake in it is told in one line, and everything stays as it is."""
+        """Read the file again. A mistake in it is logged in one line, and the present configuration stays."""
         self.is_asked = False
         try:
             self.apply()

@@ -32,7 +32,7 @@ def open_detector(
 
     Raises:
         UsageError: an unknown detector; the message lists the valid ones.
-        ConfigError: an option that cannot be meant.
+        ConfigError: an unknown or wrong option.
         BundleError: a bundle that the detector cannot read.
     """
     make = load_entry(DETECTORS, config.detector, what="detect.detector")

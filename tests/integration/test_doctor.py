@@ -88,7 +88,7 @@ def test_a_machine_with_nothing_wrong_is_healthy_and_nothing_is_published(
     before = sorted(path.name for path in tmp_path.iterdir())
     found = report(file)
     assert found["healthy"], found
-    assert rows(found, "broker") == [("ok", f"127.0.0.1:{broker.port}: lets us in, not encrypted")]
+    assert rows(found, "broker") == [("ok", f"127.0.0.1:{broker.port}: connected, not encrypted")]
     assert rows(found, "camera") == [("ok", "synthetic: delivers 640x480 pixels")]
     (models,) = rows(found, "models")
     assert models[0] == "ok"
@@ -144,7 +144,7 @@ def test_a_wrong_password_is_named_and_neither_password_is_shown(
     assert found[1][1] == f"{secret} can be read by everybody"
     secret.chmod(0o600)
     found += look("broker", write(mqtt))
-    assert found[2:] == [("ok", f"127.0.0.1:{broker.port}: lets us in, not encrypted")]
+    assert found[2:] == [("ok", f"127.0.0.1:{broker.port}: connected, not encrypted")]
     assert PASSWORD not in str(found)
     secret.unlink()
     (row,) = look("broker", write(mqtt))
@@ -164,7 +164,7 @@ def test_a_broker_whose_authority_is_unknown_is_named_and_told_nothing(
     assert row == ("wrong", f"127.0.0.1:{broker.port}: TLS: self-signed certificate")
     assert "CONNACK" not in broker.log
     trusted = f'port = {broker.port}\ntls = true\nca_file = "{tmp_path}/cert.pem"'
-    assert look("broker", write(trusted)) == [("ok", f"127.0.0.1:{broker.port}: lets us in, TLS")]
+    assert look("broker", write(trusted)) == [("ok", f"127.0.0.1:{broker.port}: connected, TLS")]
     (row,) = look("broker", write(f"port = {broker.port}"))  # spoken to in plain
     assert row[0] == "wrong"
     assert "is this an MQTT broker?" in row[1]

@@ -26,7 +26,7 @@ _DECODERS: dict[str, msgspec.json.Decoder[Received]] = {
 
 
 class Listener:
-    """Subscribes to everything under a base topic for the time of a ``with`` block.
+    """Subscriber to everything under a base topic, for the time of a ``with`` block.
 
     Attributes:
         messages: topic level and payload of what arrived and was not taken yet.

@@ -1,4 +1,4 @@
-"""Runs the demo: broker, subscriber and daemon, each a real one; this process only listens and shows."""
+"""`mien demo`: a real broker, subscriber and daemon; this process only listens and shows."""
 
 from __future__ import annotations
 

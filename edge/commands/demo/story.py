@@ -15,7 +15,7 @@ LATEST = frozenset({"faces", "state", "health", "info", "camera", "availability"
 
 
 class Story:
-    """Takes received messages one by one.
+    """State of the demo, built from received messages.
 
     Attributes:
         faces: the newest telemetry.

@@ -50,7 +50,7 @@ def check_broker(subject: Subject) -> list[Finding]:
     secured = "TLS" if mqtt.tls else "not encrypted"
     rules = "the broker's access rules: requests and discovery need to be read there"
     return [
-        ok("broker", f"{where}: lets us in, {secured}"),
+        ok("broker", f"{where}: connected, {secured}"),
         *(wrong("broker", f"may not subscribe to {topic}", fix=rules) for topic in connection.refused_subscriptions),
         *_readable_by_all(mqtt),
         *_daemon_says(retained),
