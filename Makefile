@@ -1,22 +1,36 @@
 # `make demo` and `make test` set up everything they need; the rest is for people who work on Mien.
 PYTHON ?= python3
 VENV ?= .venv
+# What the tests use of Mien.
+EXTRAS = demo,onnx,signatures,training
+comma = ,
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: demo test lint types lock clean soak device-test power-cut-test
+.PHONY: help demo test test-edge lint types lock clean soak device-test power-cut-test
 .DELETE_ON_ERROR:
+.DEFAULT_GOAL := demo
+
+help:                               ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | while IFS='	' read -r goal what; do printf '  make %-16s %s\n' "$$goal" "$$what"; done
 
 demo: $(VENV)/demo.stamp            ## real pictures of people, an embedded broker, live events on this terminal
 	$(VENV)/bin/mien demo
 
-test: $(VENV)/dev.stamp             ## all tests; what needs a missing tool is skipped with its install line
-	$(VENV)/bin/python -m pytest
+JOBS ?= 2
+PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
-lint: $(VENV)/dev.stamp
+test: $(VENV)/dev.stamp             ## all tests; what needs a missing tool is skipped with its install line; ARGS="tests/publish -k outbox": some
+	$(PYTEST) $(ARGS)
+
+EDGE_TESTS = $(filter-out %/convert/ %/training/ %/device/ %/integration/ %/benchmarks/ %/__pycache__/,$(wildcard tests/*/))
+test-edge: $(VENV)/dev.stamp        ## the tests of edge alone: no TensorFlow, no emulated device, two minutes
+	$(PYTEST) $(EDGE_TESTS) tests/integration/test_run.py $(ARGS)
+
+lint: $(VENV)/dev.stamp             ## ruff, and the floors of the house
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-types: $(VENV)/dev.stamp
+types: $(VENV)/dev.stamp            ## mypy, strict
 	$(VENV)/bin/mypy
 
 soak: $(VENV)/dev.stamp             ## two hours: does memory grow? soak/soak.png
@@ -32,9 +46,10 @@ power-cut-test: $(VENV)/dev.stamp   ## the power goes 20 times; needs user-mode-
 lock: $(VENV)/dev.stamp             ## resolves requirements.lock anew, for every Python and machine at once
 	$(PIP) uv
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --no-emit-index-url --no-header \
-		--extra dev --upgrade pyproject.toml --output-file requirements.lock
+		$(foreach extra,$(subst $(comma), ,$(EXTRAS)),--extra $(extra)) --group dev --upgrade pyproject.toml \
+		--output-file requirements.lock
 
-clean:
+clean:                              ## away with the environment and what was built
 	rm -rf $(VENV) dist build
 
 $(VENV)/bin/python:
@@ -45,5 +60,6 @@ $(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml requirements.lock
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/bin/python pyproject.toml requirements.lock
-	$(PIP) --editable '.[dev]'
+	$(PIP) 'pip>=25.1'  # Bookworm's does not know dependency groups
+	$(PIP) --editable '.[$(EXTRAS)]' --group dev
 	touch $@

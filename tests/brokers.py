@@ -199,6 +199,10 @@ class Link:
         self._close()
 
 
+SILENT_PORT = 1 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+"""Nobody listens there. One for each process of tests: a machine runs one daemon a base topic and broker."""
+
+
 def free_port() -> int:
     """A TCP port of the loopback interface that nobody listens on."""
     with socket.socket() as probe:

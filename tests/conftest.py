@@ -15,6 +15,7 @@ from tools import ROOT, require_tool
 pytest_plugins = ("device.fixtures",)
 
 SHARED = ROOT.parent / "shared"
+LONG = ("device", "training", "convert", "integration")
 
 
 # How long an example takes says something about the machine, not about the code.
@@ -22,6 +23,16 @@ settings.register_profile("mien", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("mien")
 # Pictures in tests are small; OpenCV's pool beside those of other libraries in one process waits more than it works.
 cv2.setNumThreads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, where they share what is made once; begin with the folders that last."""
+    items.sort(key=lambda item: next((row for row, name in enumerate(LONG) if name in item.path.parts), len(LONG)))
+    for item in items:
+        # Those of the emulated device share its system, those of training a process that has imported TensorFlow.
+        together = next((name for name in ("device", "training") if name in item.path.parts), str(item.path))
+        item.add_marker(pytest.mark.xdist_group(together))
 
 
 @pytest.fixture(scope="session")

@@ -48,9 +48,16 @@ def test_every_topic_is_documented(name: str) -> None:
     assert f"`…/{name}`" in README
 
 
-def test_every_exit_code_of_the_device_is_documented() -> None:
-    codes = (errors.EXIT_CLEAN, errors.EXIT_RUNTIME, errors.EXIT_USAGE, errors.EXIT_CONFIG)
-    assert all(re.search(rf"\b{code} ", README) for code in codes)
+def test_every_exit_code_of_the_device_is_documented_with_its_meaning() -> None:
+    said = re.search(r"Exit codes: (.+?)\. ", README.replace("\n", " "))
+    assert said is not None
+    meanings = dict(part.split(" ", 1) for part in said[1].split(" · "))
+    assert meanings == {
+        str(errors.EXIT_CLEAN): "clean",
+        str(errors.EXIT_RUNTIME): "run-time failure",
+        str(errors.EXIT_USAGE): "usage",
+        str(errors.EXIT_CONFIG): "configuration error, or no bundle that verifies",
+    }
 
 
 def test_no_placeholder_is_left() -> None:

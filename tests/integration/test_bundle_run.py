@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brokers import Mosquitto, Subscriber
+from brokers import SILENT_PORT, Mosquitto, Subscriber
 from bundles import NAME, SHIPPED, change_golden, edit_manifest, flip_byte, make_bundle
 from daemons import decoded, ended, toml_for
 from rich.console import Console
@@ -40,7 +40,7 @@ class Device:
         self.before, self.newest = sorted((self.store / NAME).iterdir())
 
     def start(
-        self, *arguments: str, extra: str = "", mqtt: str = "", port: int = 1, camera: str | None = None
+        self, *arguments: str, extra: str = "", mqtt: str = "", port: int = SILENT_PORT, camera: str | None = None
     ) -> "subprocess.Popen[str]":
         sinks = '[publish]\nsinks = ["jsonl", "mqtt"]\n'
         return self._run(

@@ -43,14 +43,19 @@ def test_a_reference_network_has_exactly_the_parameters_of_its_description(
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == trainable
 
 
-@pytest.mark.parametrize("name", ["osnet6", "xception6", "resnet50_6", "inception_v3_6", "vgg16_6"])
+@pytest.mark.parametrize("name", ["xception6", "resnet50_6", "inception_v3_6", "vgg16_6"])
 def test_the_frozen_bases_leave_only_their_head_to_train(name: str) -> None:
     model = build(load_recipe(name))
-    if name == "osnet6":
-        assert len(model.trainable_weights) > 100
-        return
     head = [weight for layer in model.layers for weight in layer.trainable_weights]
     assert {weight.path.split("/")[0].rstrip("0123456789") for weight in head} <= {"dense", "logits"}
+
+
+def test_a_network_without_a_base_trains_all_of_itself() -> None:
+    model = build(load_recipe("osnet6"))
+    assert len(model.trainable_weights) > 100
+    assert {weight.path for weight in model.non_trainable_weights} == {
+        weight.path for weight in model.weights if "moving_" in weight.path or "seed_generator" in weight.path
+    }
 
 
 def test_unfreezing_vgg16_trains_its_last_block_and_nothing_before_it() -> None:
