@@ -20,8 +20,8 @@ app = make_app(
     "mien",
     help_text="Find every face in front of a camera, read its expression on the device and publish it over MQTT.",
 )
-config_app = typer.Typer(help="Check, explain or print a configuration.", no_args_is_help=True)
-bundle_app = typer.Typer(help="Model bundles: look, install, sign.", no_args_is_help=True)
+config_app = typer.Typer(help="Check a configuration, or print its schema or an example.", no_args_is_help=True)
+bundle_app = typer.Typer(help="Show, verify, install and sign model bundles.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(bundle_app, name="bundle")
 
@@ -38,8 +38,8 @@ Overrides = Annotated[
 @app.command()
 def run(
     config: ConfigFile,
-    source: Annotated[str | None, typer.Option(help="Another camera or file than the configuration's.")] = None,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    source: Annotated[str | None, typer.Option(help="Read this camera or file instead of the configuration's.")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
 ) -> None:
     """Run the daemon: camera in, events out, until SIGTERM."""
     from edge.config.loader import load_config
@@ -53,9 +53,9 @@ def run(
 @app.command()
 def doctor(
     config: OptionalConfigFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable report on standard output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Show what is wrong with this machine, each finding with its fix; nothing is written or sent."""
+    """Check this machine; every problem comes with its fix. Nothing is written or sent."""
     from edge.commands.doctor.examine import examine, show_report
 
     report = examine(config)
@@ -67,7 +67,7 @@ def doctor(
 def ha_preview(
     config: OptionalConfigFile = None,
 ) -> None:
-    """Show what Home Assistant is told, topic and payload; nothing is sent."""
+    """Print the discovery message for Home Assistant without sending it."""
     from edge.commands.ha_preview import show_discovery
     from edge.config.loader import load_config
     from edge.config.schema import Config
@@ -77,8 +77,8 @@ def ha_preview(
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(min=0, help="How long; 0: until Ctrl-C.")] = 30,
-    camera: Annotated[str | None, typer.Option(help="A camera or video of yours instead of the pictures.")] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="Run this many seconds; 0 runs until Ctrl-C.")] = 30,
+    camera: Annotated[str | None, typer.Option(help="Show this camera or video instead of the pictures.")] = None,
 ) -> None:
     """Show live faces, emotions and events on this terminal; no camera, broker or configuration needed."""
     from edge.commands.demo.run import run_demo
@@ -92,10 +92,12 @@ def replay(
         str, typer.Argument(help="A video, a picture or a folder of pictures.", metavar="VIDEO|FOLDER|PICTURE")
     ],
     out_file: Annotated[
-        Path | None, typer.Option("--out", help="One JSON object a frame; - is standard output.", metavar="FILE.jsonl")
+        Path | None,
+        typer.Option("--out", help="Write one JSON object per frame; - is standard output.", metavar="FILE.jsonl"),
     ] = None,
     render_to: Annotated[
-        Path | None, typer.Option("--render", help="Draw what was found.", metavar="OUT.mp4|OUT.png|FOLDER")
+        Path | None,
+        typer.Option("--render", help="Draw the faces and emotions onto the frames.", metavar="OUT.mp4|OUT.png|FOLDER"),
     ] = None,
     config: OptionalConfigFile = None,
     overrides: Overrides = None,
@@ -116,9 +118,11 @@ def replay(
 
 @app.command()
 def bench(
-    source: Annotated[str | None, typer.Option(help="A video; otherwise composed pictures of people.")] = None,
-    loops: Annotated[int, typer.Option(min=1, max=1000, help="How often the source is run through.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable report on standard output.")] = False,
+    source: Annotated[
+        str | None, typer.Option(help="Measure with this video instead of composed pictures of people.")
+    ] = None,
+    loops: Annotated[int, typer.Option(min=1, max=1000, help="Run the source this many times.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     overrides: Overrides = None,
 ) -> None:
     """Measure this machine: per-stage latency, overhead over the bare models, memory, start-up."""
@@ -159,7 +163,7 @@ def config_example() -> None:
 BundleName = Annotated[str, typer.Argument(help="A folder, or the name of an installed or shipped bundle.")]
 BundleFolder = Annotated[Path, typer.Argument(help="The bundle's folder.", metavar="DIR")]
 BundleConfig = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Its trusted keys must have signed the bundle.", metavar="FILE")
+    Path | None, typer.Option("--config", "-c", help="Require a signature by one of its trusted keys.", metavar="FILE")
 ]
 
 
@@ -184,20 +188,23 @@ def bundle_install(
     bundle: BundleFolder,
     config: BundleConfig = None,
     allow_failed: Annotated[
-        bool, typer.Option("--allow-failed", help="Take it although it failed its accuracy gate.")
+        bool, typer.Option("--allow-failed", help="Install it even if it failed its accuracy gate.")
     ] = False,
     into: Annotated[
-        Path | None, typer.Option(help="Folder of installed bundles; default: the machine's for root, else yours.")
+        Path | None,
+        typer.Option(help="Folder of installed bundles; by default the machine's for root, otherwise yours."),
     ] = None,
 ) -> None:
-    """Verify a bundle and put it beside the installed ones; services use it from their next start on."""
+    """Verify and install a bundle; services use it from their next start on."""
     from edge.commands.bundle import install_bundle
 
     install_bundle(bundle, config=_trusting(config), allow_failed=allow_failed, into=into, console=out)
 
 
 @bundle_app.command("key")
-def bundle_key(file: Annotated[Path, typer.Argument(help="Takes the secret key.", metavar="FILE")]) -> None:
+def bundle_key(
+    file: Annotated[Path, typer.Argument(help="Write the secret key to this file.", metavar="FILE")],
+) -> None:
     """Make a key to sign bundles with, and print the public one."""
     from edge.commands.bundle import make_signing_key
 
@@ -245,7 +252,7 @@ class SchemaName(str, Enum):
 
 
 @app.command()
-def schema(name: Annotated[SchemaName, typer.Argument(help="Which payload or file.")]) -> None:
+def schema(name: Annotated[SchemaName, typer.Argument(help="Name of the payload or file.")]) -> None:
     """Print the JSON Schema of a payload, the manifest or the configuration."""
     import json
 
@@ -255,7 +262,7 @@ def schema(name: Annotated[SchemaName, typer.Argument(help="Which payload or fil
 
 
 def parse_overrides(pairs: list[str] | None) -> dict[str, str]:
-    """``KEY=VALUE`` texts as a mapping.
+    """Return ``KEY=VALUE`` texts as a mapping.
 
     Raises:
         UsageError: a text without ``=``.
@@ -270,5 +277,5 @@ def parse_overrides(pairs: list[str] | None) -> dict[str, str]:
 
 
 def main() -> None:
-    """Entry point of the command ``mien``."""
+    """Run the command ``mien``."""
     run_app(app)

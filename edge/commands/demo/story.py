@@ -25,7 +25,6 @@ class Story:
         camera: ``opening``, ``live``, ``stale`` or ``lost``; empty before the first word.
         availability: ``online``, ``stopped`` or ``offline``; empty before the first word.
         events: the newest events, oldest first.
-        counts: received messages by topic level.
         emotions: how often a face was told to show an emotion.
     """
 
@@ -37,7 +36,6 @@ class Story:
         self.camera = ""
         self.availability = ""
         self.events: deque[EventPayload] = deque(maxlen=KEPT_EVENTS)
-        self.counts: Counter[str] = Counter()
         self.emotions: Counter[str] = Counter()
         self._scores: dict[str, Mapping[str, float]] = {}
         self._tracks: set[str] = set()
@@ -50,7 +48,6 @@ class Story:
             level: last level of its topic.
             received: its payload.
         """
-        self.counts[level] += 1
         if isinstance(received, EventPayload):
             self._take_event(received)
         elif level in LATEST:

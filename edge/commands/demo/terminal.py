@@ -34,7 +34,6 @@ NARROW = 80
 MIN_ROWS, MAX_ROWS = 3, 8
 STATUS_INTERVAL_S = 2.0
 """Between two lines of faces and figures on a pipe."""
-SEEN = {"face_appeared": "appeared", "face_left": "left"}
 
 
 class Screen:
