@@ -49,7 +49,7 @@ class Source(Protocol):
         ...
 
     def close(self) -> None:
-        """Frees the device; may be called twice, and from another thread to break out of a `read` that hangs.
+        """Free the device; may be called twice, and from another thread to break out of a `read` that hangs.
 
         A `read` inside a driver that cannot be interrupted is abandoned: it frees the device itself when it returns.
         """

@@ -197,7 +197,7 @@ class Scene:
         return left, top, scale * width, scale * height
 
     def _paste(self, image: Image, visit: _Visit, time_s: float) -> None:
-        """Blends a person over the picture, at fractions of a pixel."""
+        """Blend a person over the picture, at fractions of a pixel."""
         scale, left, top = self._transform(visit, time_s)
         card = self._card(visit.number)
         x0, y0, width, height = self._card_box(visit, time_s)

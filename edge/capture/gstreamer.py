@@ -106,7 +106,7 @@ class GstreamerSource:
         return Frame(image=image, timestamp_ns=self._clock(), number=number, source=self.name)
 
     def close(self) -> None:
-        """Kills the pipeline and ends a read that is under way."""
+        """Kill the pipeline and end a read that is under way."""
         self._child.close()
 
     def _read_picture(self, timeout_s: float) -> Image | None:
@@ -196,7 +196,7 @@ class _Child:
         return buffer
 
     def close(self) -> None:
-        """Kills the process; the descriptors are closed here, or by the read that is under way."""
+        """Kill the process; the descriptors are closed here, or by the read that is under way."""
         if self.closed:
             return
         self.closed = True

@@ -22,7 +22,7 @@ class LatestSlot(Generic[T]):
         self.dropped = 0
 
     def put(self, value: T) -> None:
-        """Places a value, replacing one that was not taken yet."""
+        """Place a value, replacing one that was not taken yet."""
         with self._condition:
             if self._value is not None:
                 self.dropped += 1
@@ -38,7 +38,7 @@ class LatestSlot(Generic[T]):
             return value
 
     def put_wait(self, value: T, timeout_s: float | None = None) -> bool:
-        """Places a value once the place is free, for sources that must not drop (files).
+        """Place a value once the place is free, for sources that must not drop (files).
 
         Returns:
             False when the slot was closed or the time ran out; the value was not placed.
@@ -52,7 +52,7 @@ class LatestSlot(Generic[T]):
             return True
 
     def close(self) -> None:
-        """Wakes everybody; what lies in the slot can still be taken."""
+        """Wake everybody; what lies in the slot can still be taken."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()

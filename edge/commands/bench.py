@@ -58,7 +58,7 @@ class Timings:
 def run_bench(
     source: str | None, *, loops: int, as_json: bool, overrides: Mapping[str, str], out: Console, err: Console
 ) -> None:
-    """Measures and prints; see the module.
+    """Measure and print; see the module.
 
     Args:
         source: a video, or None for the demo's composed scene.

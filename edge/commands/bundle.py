@@ -89,7 +89,7 @@ def make_signing_key(file: Path, *, console: Console) -> None:
 
 
 def sign(path: Path, *, key: Path, console: Console) -> None:
-    """Signs a bundle that verifies.
+    """Sign a bundle that verifies.
 
     Raises:
         BundleError: it does not, or the signature cannot be written.

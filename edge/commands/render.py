@@ -198,7 +198,7 @@ def _text(text: str, height_px: int) -> Mask:
 
 
 def _stamp(picture: Image, mask: Mask, left: int, top: int, colour: Bgr) -> None:
-    """Lays a colour over the picture where the mask is set, cut off at the edges."""
+    """Lay a colour over the picture where the mask is set, cut off at the edges."""
     place = _Box(left, top, left + mask.shape[1], top + mask.shape[0]).clipped(picture)
     part = mask[place.top - top : place.bottom - top, place.left - left : place.right - left]
     _blend(picture, place, np.asarray(part[:, :, None] / 255, np.float32), colour)

@@ -71,11 +71,11 @@ def replay_files(
         with closing(built.pipeline), ExitStack() as stack:
             lines = stack.enter_context(open_output(out)) if out else None
             canvas = stack.enter_context(closing(open_canvas(render_to, config.camera.fps))) if render_to else None
-            teller = _Teller(built, config)
+            encoder = _LineEncoder(built, config)
             for number, frame in enumerate(chain([first], frames)):
                 step = built.pipeline.step(frame)
                 if lines:
-                    lines.write(teller.line(step, number) + b"\n")
+                    lines.write(encoder.encode(step, number) + b"\n")
                 if canvas:
                     canvas.add(step)
                 seen.update(frames=1, faces=len(step.faces), events=len(step.events))
@@ -84,7 +84,7 @@ def replay_files(
     console.print(f"{seen['frames']} frames, {per_frame:.2f} faces a frame, {seen['events']} events")
 
 
-class _Teller:
+class _LineEncoder:
     """Encoder of steps as the JSON lines that ``mien replay --out`` documents.
 
     Events carry the same payload as over MQTT. There is no wall time in a replay: ``ts`` counts from 1970 with the
@@ -93,7 +93,6 @@ class _Teller:
 
     def __init__(self, built: BuiltPipeline, config: Config) -> None:
         manifest = built.emotion_manifest
-        self._labels = manifest.labels
         self._origin = Origin(
             boot_id="replay",
             camera=config.camera.name,
@@ -102,8 +101,8 @@ class _Teller:
             delegate=built.emotion.interpreter.delegate,
         )
 
-    def line(self, step: Step, number: int) -> bytes:
-        """One frame as JSON."""
+    def encode(self, step: Step, number: int) -> bytes:
+        """Return one frame as JSON."""
         frame = step.frame
         moment = Moment(now_ns=frame.timestamp_ns, utc_offset_ns=0, clock_synced=False)
         return msgspec.json.encode(
@@ -111,7 +110,7 @@ class _Teller:
                 "frame": number,
                 "source": frame.source,
                 "t_ms": round(frame.timestamp_ns / 1e6, 3),
-                "faces": [_face(face, self._labels) for face in step.faces],
+                "faces": [_face(face, self._origin.labels) for face in step.faces],
                 "events": [make_event(event, origin=self._origin, moment=moment) for event in step.events],
             }
         )

@@ -42,7 +42,7 @@ class Change:
 
 
 def compare_configs(present: Config, wanted: Config) -> Change:
-    """Sorts the differences of two configurations into what can be applied at once and what needs a restart."""
+    """Sort the differences of two configurations into what can be applied at once and what needs a restart."""
     tree: dict[str, Any] = msgspec.to_builtins(present)
     applied, pending = [], []
     for key, value in _differences(tree, msgspec.to_builtins(wanted)):
@@ -71,7 +71,7 @@ class LiveConfig:
         self.present = config
         self.is_asked = False
         self._reread = reread
-        self._changed: deque[Config] = deque()
+        self._changed: deque[Config] = deque(maxlen=1)
 
     def ask(self) -> None:
         """Request a reload; may be called by a signal handler."""
@@ -107,10 +107,7 @@ class LiveConfig:
 
     def take(self) -> Config | None:
         """Return the newest configuration that was not taken yet; None where nothing changed."""
-        newest = None
-        while self._changed:
-            newest = self._changed.popleft()
-        return newest
+        return self._changed.popleft() if self._changed else None
 
 
 def _differences(present: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -29,7 +29,7 @@ def start_child(module: str, *arguments: str, log: IO[bytes] | None = None) -> s
 
 
 def stop_child(child: subprocess.Popen[bytes], *, timeout_s: float = STOP_TIMEOUT_S) -> int:
-    """Tells a child to end, waits for it and, past the time, kills it.
+    """Tell a child to end, wait for it and, past the time, kill it.
 
     Returns:
         Its exit code, negative where a signal ended it.

@@ -58,7 +58,7 @@ class Listener:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Disconnects."""
+        """Disconnect."""
         self._client.disconnect()
         self._client.loop_stop()
 

@@ -103,7 +103,7 @@ class TerminalScreen(Screen):
         self._live.stop()
 
     def show(self, story: Story) -> None:
-        """Draws the table anew."""
+        """Draw the table anew."""
         self._live.update(self.picture(story), refresh=True)
 
     def picture(self, story: Story) -> RenderableType:
@@ -146,7 +146,7 @@ class LineScreen(Screen):
     _shown_s = 0.0
 
     def __enter__(self) -> LineScreen:
-        """Says what will come."""
+        """Print the addresses to subscribe to."""
         self.print(f"mien demo: broker {HOST}:{self._port}, topics {BASE}/#")
         self.print(f"subscribe: {subscribe_line(self._port)}")
         return self
