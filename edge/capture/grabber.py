@@ -137,6 +137,12 @@ class Grabber:
         """Return how often a reader was left behind in a driver."""
         return self._hung.total
 
+    @property
+    def in_driver(self) -> Call | None:
+        """Return the call into the driver that the reader is in; None outside."""
+        reader = self._reader
+        return reader.call if reader is not None and reader.busy_since_ns is not None else None
+
     def run(self) -> None:
         """Read until the source ends, `stop`, `pause`, or `check` gave this thread's camera to a fresh one.
 

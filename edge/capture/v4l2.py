@@ -114,15 +114,13 @@ def check_device(device: Path, *, name: str) -> None:
         if not stat.S_ISCHR(mode):
             raise SourceError(name, f"{device} is not a camera")
         handle = os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            _check_capabilities(handle, device, name)
+            _check_free(handle)
+        finally:
+            os.close(handle)
     except OSError as error:
         raise _device_error(error, device, name) from None
-    try:
-        _check_capabilities(handle, device, name)
-        _check_free(handle)
-    except OSError as error:
-        raise _device_error(error, device, name) from None
-    finally:
-        os.close(handle)
 
 
 def _check_capabilities(handle: int, device: Path, name: str) -> None:

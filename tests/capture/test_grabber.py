@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from edge.capture import open_source
 from edge.capture.grabber import CameraState, Grabber, GrabberTimes
+from edge.capture.hung_readers import Call
 from edge.capture.latest_frame import LatestSlot
 from edge.config.loader import make_config
 from edge.errors import SourceBusyError, SourceError, SourceLostError, SourceNotFoundError
@@ -68,18 +69,23 @@ class Script:
 class Bench:
     """A grabber over scripted cameras, and what it said."""
 
-    def __init__(self, *cameras: Script | Exception, **keys: Any) -> None:
+    def __init__(
+        self,
+        *cameras: Script | Exception,
+        open_source: Callable[[str | None], Script] | None = None,
+        **keys: Any,
+    ) -> None:
         self.cameras, self.asked, self.states, self.waits = list(cameras), [], [], []
         self.clock, self.slot = Clock(), LatestSlot[Frame]()
         self.grabber = Grabber(
-            self._open,
+            open_source or self.open,
             self.slot,
             clock=self.clock,
             on_state=lambda state, detail: self.states.append((state.value, detail)),
             **{"reopens": True, "times": TIMES, "uniform": lambda: 1.0, "wait": self.waits.append, **keys},
         )
 
-    def _open(self, identity: str | None) -> Script:
+    def open(self, identity: str | None) -> Script:
         self.asked.append(identity)
         camera = self.cameras.pop(0)
         if isinstance(camera, Exception):
@@ -222,7 +228,7 @@ def test_a_read_that_never_returns_is_abandoned_and_a_fresh_reader_takes_over() 
     bench = Bench(first, second)
     hanging = bench.start()
     until(lambda: bench.grabber.frames == 1)
-    until(lambda: bench.grabber._reader is not None and bench.grabber._reader.busy_since_ns is not None)
+    until(lambda: bench.grabber.in_driver is Call.READ)
     assert not bench.grabber.check(6_000)
     assert bench.grabber.check(6_001)
     assert not bench.grabber.check(6_002), "the daemon is told once"
@@ -241,7 +247,6 @@ def test_a_read_that_never_returns_is_abandoned_and_a_fresh_reader_takes_over() 
 
 def test_an_opening_that_never_returns_is_abandoned_and_closed_when_it_does() -> None:
     entered, stuck, late, second = threading.Event(), threading.Event(), Script(SHAPE), Script(SHAPE)
-    bench = Bench(second)
     openings = iter([True, False])
 
     def open_(identity: str | None) -> Script:
@@ -249,9 +254,9 @@ def test_an_opening_that_never_returns_is_abandoned_and_closed_when_it_does() ->
             entered.set()
             stuck.wait(PATIENCE_S)
             return late
-        return bench._open(identity)
+        return bench.open(identity)
 
-    bench.grabber._open_source = open_
+    bench = Bench(second, open_source=open_)
     hanging = bench.start()
     entered.wait(PATIENCE_S)
     assert bench.grabber.check(30_001)
@@ -268,8 +273,7 @@ def test_too_many_hanging_readers_are_an_error() -> None:
     bench = Bench(*[Script(stuck) for _ in range(4)])
     for number in range(4):
         bench.start()
-        until(lambda: bench.grabber._reader is not None and bench.grabber._reader.source is not None)
-        until(lambda: bench.grabber._reader.busy_since_ns is not None)  # type: ignore[union-attr]
+        until(lambda: bench.grabber.in_driver is Call.READ)
         bench.clock.now_ns += 6_001
         if number < 3:
             assert bench.grabber.check(bench.clock.now_ns)
@@ -402,7 +406,7 @@ def test_waiting_for_a_reader_that_hangs_ends_in_the_time_that_was_given() -> No
     stuck = threading.Event()
     bench = Bench(Script(stuck))
     thread = bench.start()
-    until(lambda: bench.grabber._reader is not None and bench.grabber._reader.source is not None)
+    until(lambda: bench.grabber.in_driver is Call.READ)
     bench.grabber.stop()
     assert not bench.grabber.wait_ended(0.01)
     stuck.set()

@@ -70,13 +70,12 @@ def _readable_by_all(mqtt: MqttConfig) -> list[Finding]:
 def _with_secrets(subject: Subject) -> MqttConfig:
     """Names of credentials that systemd hands to the service, as the files that it takes them from."""
     mqtt = subject.config.mqtt
-    if mqtt.password_file is not None:
-        path = subject.secret_path(mqtt.password_file, credential="mqtt-password", suffix="password")
-        mqtt = msgspec.structs.replace(mqtt, password_file=path)
-    if mqtt.key_file is not None:
-        path = subject.secret_path(mqtt.key_file, credential="mqtt-key", suffix="key")
-        mqtt = msgspec.structs.replace(mqtt, key_file=path)
-    return mqtt
+    paths = {
+        key: subject.secret_path(name, credential=f"mqtt-{suffix}", suffix=suffix)
+        for key, name, suffix in (("password_file", mqtt.password_file, "password"), ("key_file", mqtt.key_file, "key"))
+        if name is not None
+    }
+    return msgspec.structs.replace(mqtt, **paths)
 
 
 def _connect(mqtt: MqttConfig, subject: Subject) -> tuple[Connection, Wake]:

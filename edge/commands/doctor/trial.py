@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -51,11 +52,8 @@ def try_camera(subject: Subject) -> str:
         name = str(camera.options["password_file"])
         path = subject.secret_path(name, credential="camera-password", suffix="camera-password")
         camera = msgspec.structs.replace(camera, options={**camera.options, "password_file": path})
-    source = open_source(camera, clock=time.monotonic_ns, paced=False)
-    try:
+    with closing(open_source(camera, clock=time.monotonic_ns, paced=False)) as source:
         frame = source.read()
-    finally:
-        source.close()
     return "opens, and ends without a frame" if frame is None else "delivers {}x{} pixels".format(*frame.size_wh)
 
 
