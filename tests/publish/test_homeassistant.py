@@ -24,8 +24,9 @@ from edge.errors import ConfigError, config_context
 from edge.publish import check_sinks
 from edge.publish.base import make_message
 from edge.publish.encode import dominant_emotion, encode, make_event
+from edge.publish.mqtt.backoff import Backoff
 from edge.publish.mqtt.homeassistant import Discovery, DiscoveryNote
-from edge.publish.mqtt.sink import Backoff, MqttSink
+from edge.publish.mqtt.sink import MqttSink
 from edge.publish.publisher import Publisher
 from edge.records import EventType, Reason
 

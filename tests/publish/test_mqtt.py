@@ -23,8 +23,9 @@ from edge.config.schema import JsonlConfig, MqttConfig
 from edge.errors import ConfigError
 from edge.publish.base import make_message
 from edge.publish.jsonl import JsonlSink
+from edge.publish.mqtt.backoff import Backoff
 from edge.publish.mqtt.connection import Connection, Identity, Wake
-from edge.publish.mqtt.sink import Backoff, MqttSink
+from edge.publish.mqtt.sink import MqttSink
 
 pytestmark = pytest.mark.broker
 

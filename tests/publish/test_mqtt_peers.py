@@ -18,7 +18,8 @@ from brokers import free_port, wait_until
 from publish_samples import event_message, initial_messages
 
 from edge.config.schema import MqttConfig
-from edge.publish.mqtt.sink import Backoff, MqttSink
+from edge.publish.mqtt.backoff import Backoff
+from edge.publish.mqtt.sink import MqttSink
 
 Start = Callable[..., MqttSink]
 Peer = Callable[[socket.socket], object]

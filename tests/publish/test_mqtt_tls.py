@@ -18,8 +18,9 @@ from tools import require_tool
 
 from edge.config.schema import MqttConfig
 from edge.errors import ConfigError, config_context
+from edge.publish.mqtt.backoff import Backoff
 from edge.publish.mqtt.credentials import check_credentials, make_tls_context, read_password
-from edge.publish.mqtt.sink import Backoff, MqttSink
+from edge.publish.mqtt.sink import MqttSink
 
 pytestmark = pytest.mark.broker
 

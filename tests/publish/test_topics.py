@@ -14,7 +14,7 @@ from edge.contract.labels import LABELS
 from edge.publish import SINKS
 from edge.publish.base import Sink
 from edge.publish.mqtt.homeassistant import Discovery
-from edge.publish.mqtt.sink import RETAINED
+from edge.publish.mqtt.mailbox import RETAINED
 from edge.publish.topics import TOPICS, VERSIONS, Delivery
 from edge.registry import load_entry
 

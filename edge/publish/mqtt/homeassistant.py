@@ -19,6 +19,7 @@ import msgspec
 from edge import __version__
 from edge.config.schema import Config, HomeAssistantConfig
 from edge.contract.labels import NONE, UNCERTAIN
+from edge.publish.mqtt.mailbox import Mailbox
 from edge.publish.payloads import InfoPayload
 from edge.records import EventType
 from edge.system.files import replace_file
@@ -171,3 +172,66 @@ class DiscoveryNote:
                 replace_file(self._path, f"{topic}\n".encode())
         except OSError as error:
             log.info("homeassistant: %s: %s", self._path, error.strerror)
+
+
+class Announcement:
+    """Tells Home Assistant of the camera, again when it starts, and takes back what is not so any more.
+
+    Args:
+        discovery: how it is told; None: it is not.
+        note: where it was told in earlier starts.
+        mailbox: takes the messages.
+        base: base topic of the camera.
+    """
+
+    def __init__(self, discovery: Discovery | None, note: DiscoveryNote, mailbox: Mailbox, *, base: str) -> None:
+        self._discovery, self._note, self._mailbox, self._base = discovery, note, mailbox, base
+        self._withdrawn_topic: str | None = None
+        self._births = 0
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """Topics that are to be received."""
+        return (self._discovery.config.status_topic,) if self._discovery else ()
+
+    def start(self) -> None:
+        """Withdraw what an earlier start announced and this one does not."""
+        told = self._note.read()
+        if told is not None and (self._discovery is None or told != self._discovery.topic):
+            self._withdrawn_topic = told
+            self._mailbox.retain("withdrawal", b"")
+
+    def announce(self, info: InfoPayload) -> None:
+        """Put the discovery message for what runs here into the mailbox."""
+        if self._discovery is not None:
+            self._mailbox.retain("discovery", self._discovery.encode(info))
+
+    def topic_of(self, kind: str) -> str:
+        """Return the full topic of a retained message."""
+        if kind == "discovery" and self._discovery is not None:
+            return self._discovery.topic
+        if kind == "withdrawal" and self._withdrawn_topic is not None:
+            return self._withdrawn_topic
+        return f"{self._base}/{kind}"
+
+    def receive(self, topic: str, data: bytes) -> bool:
+        """Announce again when Home Assistant has started; return whether the message was for this part."""
+        if topic not in self.subscriptions:
+            return False
+        message = self._mailbox.latest("discovery")
+        if data == BIRTH and message is not None:
+            self._births += 1
+            if self._births.bit_count() == 1:  # whoever floods us does not flood the log
+                log.info("mqtt: Home Assistant has started (%d): telling it again what there is", self._births)
+            self._mailbox.retain("discovery", message)
+        return True
+
+    def acknowledged(self, topic: str) -> None:
+        """Remember that the broker has what was sent to a topic, if it is one of Home Assistant's."""
+        if topic == self._withdrawn_topic:
+            log.info("mqtt: taken back from Home Assistant: %s", topic)
+            self._mailbox.forget("withdrawal")
+            self._withdrawn_topic = None
+            self._note.write(None)
+        elif self._discovery is not None and topic == self._discovery.topic and self._withdrawn_topic is None:
+            self._note.write(topic)

@@ -1,0 +1,238 @@
+"""One connection at work: which message goes next, what the broker acknowledged, and the goodbye."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from edge.publish.base import RequestHandler
+from edge.publish.encode import as_history, encode
+from edge.publish.mqtt.connection import Acknowledgement, Connection, Wake
+from edge.publish.mqtt.homeassistant import Announcement
+from edge.publish.mqtt.mailbox import AVAILABILITY, Mailbox
+from edge.publish.outbox.base import Gap, Outbox, Record, StoredEvent
+from edge.publish.payloads import GapPayload
+
+log = logging.getLogger(__name__)
+
+EVENT_EXPIRY_S: Final = 60
+_PACKET_OVERHEAD_BYTES: Final = 64
+
+
+@dataclass(slots=True)
+class Tally:
+    """What all connections of a sink came to.
+
+    Attributes:
+        connects: connections that the broker accepted.
+        sent_events: events that it acknowledged.
+        refused: messages that it did not take.
+        refusals: topic and reason of what the present connection may not publish.
+    """
+
+    connects: int = 0
+    sent_events: int = 0
+    refused: int = 0
+    refusals: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A message of QoS 1 on its way; the topic is below the base topic where it can be."""
+
+    topic: str
+    record: Record | None
+    sent_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Station:
+    """What the connections of a sink share.
+
+    Attributes:
+        base: base topic.
+        mailbox: retained topics, telemetry, answers.
+        outbox: events.
+        announcement: what Home Assistant is told.
+        tally: counts.
+        wake: ends a wait for the network.
+        clock_ns: monotonic clock.
+        patience_s: after so long without an acknowledgement the connection is given up.
+    """
+
+    base: str
+    mailbox: Mailbox
+    outbox: Outbox
+    announcement: Announcement
+    tally: Tally
+    wake: Wake
+    clock_ns: Callable[[], int]
+    patience_s: float
+
+
+class Session:
+    """The work of one connection, by one thread: `exchange` until it ends, then `end`.
+
+    Args:
+        connection: open.
+        station: what outlives the connection.
+        on_request: takes the verb and payload of requests; None: nobody asks for them.
+    """
+
+    def __init__(self, connection: Connection, station: Station, *, on_request: RequestHandler | None) -> None:
+        self._connection = connection
+        self._station = station
+        self._on_request = on_request
+        self._in_flight: dict[int, _Sent] = {}
+        station.tally.connects += 1
+        station.tally.refusals.clear()
+        station.mailbox.begin_connection()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that was filed is sent and acknowledged."""
+        return not (len(self._station.outbox) or self._station.mailbox.has_retained or self._in_flight)
+
+    def exchange(self, *, timeout_s: float) -> None:
+        """Send what the socket takes, wait for the network, and handle what came."""
+        while self._connection.ready and self._send_next():
+            pass
+        self._poll(timeout_s)
+        for topic, data in self._connection.take_received():
+            if not self._station.announcement.receive(topic, data) and self._on_request is not None:
+                self._on_request(topic.rpartition("/")[2], data)
+        self._check_acknowledgements()
+
+    def say_goodbye(self, *, is_over: Callable[[], bool], timeout_s: Callable[[], float]) -> None:
+        """Publish ``stopped`` and disconnect; without the acknowledgement in time there is no goodbye."""
+        mid: int | None = None
+        while self._connection.closed is None and not is_over():
+            if mid is None and self._connection.ready:
+                mid = self._publish(f"{self._station.base}/{AVAILABILITY}", b"stopped", retain=True)
+            self._poll(timeout_s())
+            if mid is not None and mid not in self._in_flight:
+                self._connection.close(goodbye=True)
+
+    def end(self) -> None:
+        """Close the connection; what was not acknowledged goes back."""
+        self._connection.close()
+        self._station.mailbox.end_connection()
+        self._in_flight.clear()
+        self._station.outbox.release()
+
+    def _poll(self, timeout_s: float) -> None:
+        self._settle(self._connection.poll(wake=self._station.wake, timeout_s=timeout_s))
+        self._station.wake.clear()
+
+    def _send_next(self) -> bool:
+        """Send the one message whose turn it is; False when there is none."""
+        mailbox = self._station.mailbox
+        if len(self._in_flight) >= self._connection.window:
+            return self._send_telemetry()
+        retained = mailbox.next_retained()  # looked at before the outbox: whatever came before it is in there by now
+        if not mailbox.online and (retained or mailbox.latest("state") is not None):
+            self._introduce(retained)
+            return True
+        record = self._station.outbox.take(live_only=retained is not None)
+        if record is not None:
+            self._send_record(record)
+        elif retained is not None:
+            self._send_retained(*retained)
+        elif mailbox.responses:
+            level, data = mailbox.responses.popleft()
+            self._publish(f"{self._station.base}/{level}", data)
+        else:
+            return self._send_telemetry()
+        return True
+
+    def _introduce(self, retained: tuple[str, bytes] | None) -> None:
+        """After a connect: first the state, then ``online``."""
+        if retained is not None:
+            self._send_retained(*retained)
+            return
+        self._publish(f"{self._station.base}/{AVAILABILITY}", b"online", retain=True)
+        self._station.mailbox.set_online()
+
+    def _send_retained(self, kind: str, data: bytes) -> None:
+        self._station.mailbox.mark_sent(kind, data)
+        if self._fits(data):
+            self._publish(self._station.announcement.topic_of(kind), data, retain=True)
+
+    def _send_telemetry(self) -> bool:
+        taken = self._station.mailbox.take_telemetry()
+        if taken is None:
+            return False
+        kind, data = taken
+        if self._fits(data):
+            self._connection.publish(f"{self._station.base}/{kind}", data, qos=0, retain=False)
+        return True
+
+    def _is_live(self, record: Record) -> bool:
+        item = record.item
+        return isinstance(item, StoredEvent) and not record.attempted and self._station.clock_ns() <= item.live_until_ns
+
+    def _send_record(self, record: Record) -> None:
+        item, base = record.item, self._station.base
+        if isinstance(item, Gap):
+            gap = GapPayload(
+                type="gap", boot_id=item.boot_id, from_seq=item.from_seq, to_seq=item.to_seq, reason=item.reason
+            )
+            self._publish(f"{base}/history", encode(gap), record=record)
+        elif not self._fits(item.data):
+            self._station.outbox.lose(record, reason="too_large")
+        elif self._is_live(record):
+            self._publish(f"{base}/event", item.data, record=record, expiry_s=EVENT_EXPIRY_S)
+        else:
+            self._publish(f"{base}/history", as_history(item.data), record=record)
+
+    def _fits(self, data: bytes) -> bool:
+        bound = self._connection.max_packet_bytes
+        fits = bound is None or len(data) + len(self._station.base) + _PACKET_OVERHEAD_BYTES <= bound
+        self._station.tally.refused += not fits
+        return fits
+
+    def _publish(
+        self,
+        topic: str,
+        data: bytes,
+        *,
+        retain: bool = False,
+        record: Record | None = None,
+        expiry_s: int | None = None,
+    ) -> int:
+        mid = self._connection.publish(topic, data, qos=1, retain=retain, expiry_s=expiry_s)
+        below = topic.removeprefix(f"{self._station.base}/")
+        self._in_flight[mid] = _Sent(below, record, self._station.clock_ns())
+        return mid
+
+    def _settle(self, acknowledgements: list[Acknowledgement]) -> None:
+        for acknowledgement in acknowledgements:
+            sent = self._in_flight.pop(acknowledgement.mid, None)
+            if sent is None:
+                continue  # telemetry: paho reports it when it is written
+            if acknowledgement.refusal is not None:
+                self._note_refusal(sent, acknowledgement.refusal)
+                continue
+            self._station.tally.refusals.pop(sent.topic, None)
+            self._station.announcement.acknowledged(sent.topic)
+            if sent.record is not None:
+                self._station.tally.sent_events += isinstance(sent.record.item, StoredEvent)
+                self._station.outbox.done(sent.record)
+
+    def _note_refusal(self, sent: _Sent, reason: str) -> None:
+        tally = self._station.tally
+        tally.refused += 1
+        if sent.topic not in tally.refusals:
+            log.warning("mqtt: the broker refuses %s: %s", sent.topic, reason)
+        tally.refusals[sent.topic] = reason
+        if sent.record is not None:
+            self._station.outbox.lose(sent.record, reason="refused")
+
+    def _check_acknowledgements(self) -> None:
+        """A broker that answers pings but acknowledges nothing is no broker."""
+        oldest = next(iter(self._in_flight.values()), None)
+        if oldest is not None and self._station.clock_ns() - oldest.sent_ns > self._station.patience_s * 1e9:
+            self._connection.close()
+            self._connection.closed = f"nothing was acknowledged for {self._station.patience_s:g} s"
