@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -149,7 +148,7 @@ def config_check(file: Annotated[Path, typer.Argument(help="Configuration file (
 @config_app.command("schema")
 def config_schema() -> None:
     """Print the configuration's JSON Schema."""
-    schema(SchemaName.config)
+    schema("config")
 
 
 @config_app.command("example")
@@ -235,30 +234,31 @@ def _trusting(file: Path | None) -> Config | None:
     return config
 
 
-class SchemaName(str, Enum):
-    """The schemas that `mien schema` prints."""
+def _schema_names() -> list[str]:
+    from edge.commands.schema import NAMES
 
-    event = "event"
-    state = "state"
-    health = "health"
-    info = "info"
-    faces = "faces"
-    problem = "problem"
-    history = "history"
-    response = "response"
-    doctor = "doctor"
-    manifest = "manifest"
-    config = "config"
+    return list(NAMES)
 
 
 @app.command()
-def schema(name: Annotated[SchemaName, typer.Argument(help="Name of the payload or file.")]) -> None:
+def schema(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name of the payload or file; an unknown one lists them all.",
+            metavar="event|state|health|manifest|config|…",
+            autocompletion=_schema_names,
+        ),
+    ],
+) -> None:
     """Print the JSON Schema of a payload, the manifest or the configuration."""
     import json
 
     from edge.commands.schema import make_schema
 
-    print(json.dumps(make_schema(name.value), indent=2))
+    if name not in _schema_names():
+        raise UsageError(f"schema: {name!r} is unknown; there are {', '.join(_schema_names())}")
+    print(json.dumps(make_schema(name), indent=2))
 
 
 def parse_overrides(pairs: list[str] | None) -> dict[str, str]:

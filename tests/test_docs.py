@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from edge import errors
-from edge.cli import SchemaName, app
+from edge.cli import app
 from edge.commands.schema import NAMES
 from edge.config.reference import make_table
 from edge.publish.topics import TOPICS
@@ -38,7 +40,11 @@ def test_every_command_is_documented() -> None:
 
 
 def test_every_schema_can_be_printed_and_is_documented() -> None:
-    assert {name.value for name in SchemaName} == set(NAMES)
+    for name in NAMES:
+        printed = CliRunner().invoke(app, ["schema", name])
+        assert printed.exit_code == 0
+        assert json.loads(printed.output)["$schema"].startswith("https://json-schema.org/"), name
+    assert isinstance(CliRunner().invoke(app, ["schema", "nothing"]).exception, errors.UsageError)
     row = next(line for line in README.splitlines() if line.startswith("| `mien schema"))
     assert set(re.findall(r"\w+", row.partition("`")[2].partition("`")[0])) == {"mien", "schema", *NAMES}
 
