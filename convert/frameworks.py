@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, Final
 
-from edge.errors import MissingDependencyError
+from edge.errors import MissingDependencyError, ModelFileError
 from edge.infer.litert import quiet_native_log
 
 INSTALL: Final = "pip install 'mien[convert]'"
@@ -35,6 +36,26 @@ def import_keras() -> Any:
     except ImportError:
         raise MissingDependencyError("model conversion", "keras", INSTALL) from None
     return keras
+
+
+def read_onnx(path: Path) -> Any:
+    """Return the ``onnx.ModelProto`` of a file.
+
+    Raises:
+        MissingDependencyError: the package ``onnx`` is not installed.
+        ModelFileError: the file cannot be read, or is no ONNX model.
+    """
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError:
+        raise MissingDependencyError("reading .onnx", "onnx", "pip install 'mien[onnx]'") from None
+    try:
+        return onnx.load(str(path))
+    except OSError as error:
+        raise ModelFileError(path, error.strerror or str(error)) from None
+    except (DecodeError, ValueError) as error:
+        raise ModelFileError(path, f"not an ONNX file: {' '.join(str(error).split())[:200]}") from None
 
 
 def freeze_to_tflite(function: Any, shape: tuple[int, ...]) -> bytes:

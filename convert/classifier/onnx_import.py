@@ -15,11 +15,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from convert.frameworks import import_tensorflow
-from edge.errors import MissingDependencyError, ModelFileError
+from convert.frameworks import import_tensorflow, read_onnx
+from edge.errors import ModelFileError
 from edge.records import Floats
 
-INSTALL: Final = "pip install 'mien[onnx]'"
 _TOLERANCE: Final = 1e-3
 _TO_LAST: Final = (0, 2, 3, 1)
 _TO_FIRST: Final = (0, 3, 1, 2)
@@ -62,14 +61,15 @@ def import_onnx(path: Path) -> tuple[Callable[[Any], Any], Callable[[Floats], Fl
         MissingDependencyError: the package ``onnx`` is not installed.
         ModelFileError: damaged, another form, an unknown operator, or a result that differs from the reference's.
     """
+    model = read_onnx(path)
+    import onnx
+
     try:
-        import onnx
-        from onnx import numpy_helper
-    except ImportError:
-        raise MissingDependencyError("reading .onnx", "onnx", INSTALL) from None
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise ModelFileError(path, f"ONNX refuses it: {' '.join(str(error).split())[:200]}") from None
     tf = import_tensorflow()
-    model = _read(path, onnx)
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     inputs = [entry for entry in model.graph.input if entry.name not in constants]
     if len(inputs) != 1 or len(model.graph.output) != 1:
         raise ModelFileError(path, f"{len(inputs)} inputs and {len(model.graph.output)} outputs; one of each is needed")
@@ -83,19 +83,6 @@ def import_onnx(path: Path) -> tuple[Callable[[Any], Any], Callable[[Floats], Fl
 
     _compare_with_reference(model, inputs[0].name, run, shape, first=first, path=path)
     return importer, run, shape
-
-
-def _read(path: Path, onnx: Any) -> Any:
-    try:
-        model = onnx.load(str(path))
-        onnx.checker.check_model(model)
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelFileError(path, f"ONNX cannot read it: {' '.join(str(error).split())[:200]}") from None
-    except Exception as error:  # protobuf's DecodeError has no public home
-        if type(error).__name__ != "DecodeError":
-            raise
-        raise ModelFileError(path, "damaged: not an ONNX file") from None
-    return model
 
 
 def _picture_shape(entry: Any, path: Path) -> tuple[tuple[int, int, int], bool]:

@@ -12,9 +12,10 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from convert.tflite.graph import Graph, Op
@@ -46,17 +47,15 @@ class EdgeTpuMapping:
 
 
 def map_to_edgetpu(graph: Graph) -> EdgeTpuMapping:
-    """Goes through the operators in order; behind the first that does not map, all stay on the CPU."""
+    """Go through the operators in order; behind the first that does not map, all stay on the CPU."""
     mapped: list[str] = []
     left: list[str] = []
     doubtful: list[str] = []
-    broken = ""
     for op in graph.ops():
         title = f"{op.index} {op.name}"
-        why = broken or _objection(graph, op)
+        why = f"behind {left[0].partition(':')[0]}" if left else _find_objection(_Use(graph, op))
         if why:
             left.append(f"{title}: {why}")
-            broken = broken or f"behind {title}"
             continue
         mapped.append(title)
         if op.name in DOUBTS:
@@ -65,7 +64,7 @@ def map_to_edgetpu(graph: Graph) -> EdgeTpuMapping:
 
 
 def compile_for_edgetpu(model: bytes) -> bytes | None:
-    """Runs the compiler.
+    """Run the compiler.
 
     Args:
         model: a full-integer TFLite file.
@@ -100,8 +99,52 @@ def compile_for_edgetpu(model: bytes) -> bytes | None:
         return compiled.read_bytes()
 
 
-def _objection(graph: Graph, op: Op) -> str:
-    """Why an operator does not map; empty when it does."""
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """One operator of a graph as the limits look at it."""
+
+    graph: Graph
+    op: Op
+
+    def option(self, name: str) -> Any:
+        return getattr(self.graph.options(self.op), name)
+
+    def values(self, operand: int) -> npt.NDArray[Any] | None:
+        """Return an operand's values; None where it is computed."""
+        return self.graph.constant(self.op.inputs[operand])
+
+    def shape(self, operand: int) -> tuple[int, ...]:
+        return self.graph.shape(self.op.inputs[operand])
+
+    @property
+    def channels(self) -> int:
+        return self.shape(0)[-1]
+
+    def output_shape(self) -> tuple[int, ...]:
+        return self.graph.shape(self.op.outputs[0])
+
+    def axes(self, operand: int, *, of: int) -> set[int]:
+        """Return the axes that an operand names of another, counted from the front; empty where they are computed."""
+        values = self.values(operand)
+        return set() if values is None else {int(axis) % len(self.shape(of)) for axis in values.ravel()}
+
+    def is_vector(self, shape: tuple[int, ...]) -> bool:
+        return all(side == 1 for side in shape[:-1])
+
+    def pads_with_zeros_only(self) -> bool:
+        """Return whether the constants of a concatenation are the zeros of one padding."""
+        constants = [(index, self.graph.constant(index)) for index in self.op.inputs]
+        zeros = [
+            np.all(values == (self.graph.quantization(index)[1] or [0])[0])
+            for index, values in constants
+            if values is not None
+        ]
+        return all(zeros) and (not zeros or len(constants) == 2)
+
+
+def _find_objection(use: _Use) -> str:
+    """Return why an operator does not map; empty when it does."""
+    graph, op = use.graph, use.op
     if op.name not in LIMITS:
         return "not among the Edge TPU's operators"
     for index in (*op.inputs, *op.outputs):
@@ -115,135 +158,94 @@ def _objection(graph: Graph, op: Op) -> str:
             return "a tensor's size is not fixed"
         if not is_parameter and any(side > 1 for side in shape[:-INNERMOST]):
             return f"more than {INNERMOST} dimensions, or a batch"
-    limit = LIMITS[op.name]
-    return limit(graph, op) if limit else ""
+    return next((why.format(use=use) for why, breaks in LIMITS[op.name] if breaks(use)), "")
 
 
-def _activation(graph: Graph, op: Op) -> str:
-    fused = graph.options(op).fusedActivationFunction
-    return "" if fused == schema.ActivationFunctionType.NONE else "a fused activation"
-
-
-def _concatenation(graph: Graph, op: Op) -> str:
-    constants = [(index, graph.constant(index)) for index in op.inputs]
-    for index, values in constants:
-        zero = (graph.quantization(index)[1] or [0])[0]
-        if values is not None and (len(op.inputs) != 2 or np.any(values != zero)):
-            return "a constant input that is not the zeros of one padding"
-    return _activation(graph, op)
-
-
-def _dilation(graph: Graph, op: Op) -> str:
-    options = graph.options(op)
-    return "" if options.dilationWFactor == options.dilationHFactor else "another dilation across than down"
-
-
-def _fully_connected(graph: Graph, op: Op) -> str:
-    if graph.options(op).weightsFormat != schema.FullyConnectedOptionsWeightsFormat.DEFAULT:
-        return "weights that are not in the default format"
-    output = graph.shape(op.outputs[0])
-    return "an output of more than one dimension" if any(side > 1 for side in output[:-1]) else ""
-
-
-def _axes(graph: Graph, op: Op) -> set[int] | None:
-    """The axes that a reduction goes over, counted from the front; None where they are not constant."""
-    axes, rank = graph.constant(op.inputs[1]), len(graph.shape(op.inputs[0]))
-    return None if axes is None else {int(axis) % rank for axis in axes.ravel()}
-
-
-def _reduction(graph: Graph, op: Op) -> str:
-    axes = _axes(graph, op)
-    if axes is None:
-        return "axes that are not constant"
-    return "a reduction over the batch" if 0 in axes else ""
-
-
-def _mean(graph: Graph, op: Op) -> str:
-    axes, shape = _axes(graph, op), graph.shape(op.inputs[0])
-    if axes and len(shape) - 1 in axes and shape[-1] % 4:
-        return f"a mean over {shape[-1]} channels, which are no multiple of 4"
-    return _reduction(graph, op)
-
-
-def _pack(graph: Graph, op: Op) -> str:
-    rank = len(graph.shape(op.outputs[0]))
-    return "packs along the batch" if graph.options(op).axis % rank == 0 else ""
-
-
-def _pad(graph: Graph, op: Op) -> str:
-    paddings = graph.constant(op.inputs[1])
-    if paddings is None:
-        return "paddings that are not constant"
-    return "pads the batch" if np.any(paddings[0]) else ""
-
-
-def _prelu(graph: Graph, op: Op) -> str:
-    return "a slope per pixel" if any(side > 1 for side in graph.shape(op.inputs[1])[:-1]) else ""
-
-
-def _softmax(graph: Graph, op: Op) -> str:
-    shape = graph.shape(op.inputs[0])
-    is_vector = all(side == 1 for side in shape[:-1]) and shape[-1] <= SOFTMAX_ELEMENTS
-    return "" if is_vector else f"a softmax over more than one vector of {SOFTMAX_ELEMENTS:,}"
-
-
-def _split(graph: Graph, op: Op) -> str:
-    axis = graph.constant(op.inputs[0])
-    if axis is None:
-        return "an axis that is not constant"
-    return "splits the batch" if int(axis.ravel()[0]) % len(graph.shape(op.inputs[1])) == 0 else ""
-
-
-def _strided_slice(graph: Graph, op: Op) -> str:
-    strides, options = graph.constant(op.inputs[3]), graph.options(op)
-    if strides is None or np.any(strides != 1):
-        return "a stride other than 1"
-    return "an ellipsis or a new axis" if options.ellipsisMask or options.newAxisMask else ""
-
-
-Limit = Callable[[Graph, Op], str]
-LIMITS: Final[dict[str, Limit | None]] = {
-    "ADD": None,
-    "AVERAGE_POOL_2D": _activation,
-    "CONCATENATION": _concatenation,
-    "CONV_2D": _dilation,
-    "DEPTHWISE_CONV_2D": _dilation,
-    "EXPAND_DIMS": None,
-    "FULLY_CONNECTED": _fully_connected,
-    "L2_NORMALIZATION": None,
-    "LOGISTIC": None,
-    "LSTM": None,
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": None,
-    "MAXIMUM": None,
-    "MAX_POOL_2D": _activation,
-    "MEAN": _mean,
-    "MINIMUM": None,
-    "MUL": None,
-    "PACK": _pack,
-    "PAD": _pad,
-    "PRELU": _prelu,
-    "QUANTIZE": None,
-    "REDUCE_MAX": _reduction,
-    "REDUCE_MIN": _reduction,
-    "RELU": None,
-    "RELU6": None,
-    "RELU_N1_TO_1": None,
-    "RESHAPE": None,
-    "RESIZE_BILINEAR": None,
-    "RESIZE_NEAREST_NEIGHBOR": None,
-    "RSQRT": None,
-    "SLICE": None,
-    "SOFTMAX": _softmax,
-    "SPACE_TO_DEPTH": None,
-    "SPLIT": _split,
-    "SQUARED_DIFFERENCE": None,
-    "SQUEEZE": None,
-    "STRIDED_SLICE": _strided_slice,
-    "SUB": None,
-    "SUM": _reduction,
-    "TANH": None,
-    "TRANSPOSE": None,
-    "TRANSPOSE_CONV": None,
+Limit = tuple[str, Callable[[_Use], bool]]
+"""What is not taken, and whether an operator is that."""
+_FUSED: Limit = (
+    "a fused activation",
+    lambda use: use.option("fusedActivationFunction") != schema.ActivationFunctionType.NONE,
+)
+_DILATION: Limit = (
+    "another dilation across than down",
+    lambda use: use.option("dilationWFactor") != use.option("dilationHFactor"),
+)
+_REDUCTION: tuple[Limit, ...] = (
+    ("axes that are not constant", lambda use: use.values(1) is None),
+    ("a reduction over the batch", lambda use: 0 in use.axes(1, of=0)),
+)
+LIMITS: Final[dict[str, tuple[Limit, ...]]] = {
+    "ADD": (),
+    "AVERAGE_POOL_2D": (_FUSED,),
+    "CONCATENATION": (
+        ("a constant input that is not the zeros of one padding", lambda use: not use.pads_with_zeros_only()),
+        _FUSED,
+    ),
+    "CONV_2D": (_DILATION,),
+    "DEPTHWISE_CONV_2D": (_DILATION,),
+    "EXPAND_DIMS": (),
+    "FULLY_CONNECTED": (
+        (
+            "weights that are not in the default format",
+            lambda use: use.option("weightsFormat") != schema.FullyConnectedOptionsWeightsFormat.DEFAULT,
+        ),
+        ("an output of more than one dimension", lambda use: not use.is_vector(use.output_shape())),
+    ),
+    "L2_NORMALIZATION": (),
+    "LOGISTIC": (),
+    "LSTM": (),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": (),
+    "MAXIMUM": (),
+    "MAX_POOL_2D": (_FUSED,),
+    "MEAN": (
+        (
+            "a mean over {use.channels} channels, which are no multiple of 4",
+            lambda use: len(use.shape(0)) - 1 in use.axes(1, of=0) and use.channels % 4 != 0,
+        ),
+        *_REDUCTION,
+    ),
+    "MINIMUM": (),
+    "MUL": (),
+    "PACK": (("packs along the batch", lambda use: use.option("axis") % len(use.output_shape()) == 0),),
+    "PAD": (
+        ("paddings that are not constant", lambda use: use.values(1) is None),
+        ("pads the batch", lambda use: bool(np.any(use.values(1)[0]))),  # type: ignore[index]
+    ),
+    "PRELU": (("a slope per pixel", lambda use: not use.is_vector(use.shape(1))),),
+    "QUANTIZE": (),
+    "REDUCE_MAX": _REDUCTION,
+    "REDUCE_MIN": _REDUCTION,
+    "RELU": (),
+    "RELU6": (),
+    "RELU_N1_TO_1": (),
+    "RESHAPE": (),
+    "RESIZE_BILINEAR": (),
+    "RESIZE_NEAREST_NEIGHBOR": (),
+    "RSQRT": (),
+    "SLICE": (),
+    "SOFTMAX": (
+        (
+            f"a softmax over more than one vector of {SOFTMAX_ELEMENTS:,}",
+            lambda use: not use.is_vector(use.shape(0)) or use.channels > SOFTMAX_ELEMENTS,
+        ),
+    ),
+    "SPACE_TO_DEPTH": (),
+    "SPLIT": (
+        ("an axis that is not constant", lambda use: use.values(0) is None),
+        ("splits the batch", lambda use: 0 in use.axes(0, of=1)),
+    ),
+    "SQUARED_DIFFERENCE": (),
+    "SQUEEZE": (),
+    "STRIDED_SLICE": (
+        ("a stride other than 1", lambda use: use.values(3) is None or bool(np.any(use.values(3) != 1))),
+        ("an ellipsis or a new axis", lambda use: bool(use.option("ellipsisMask") or use.option("newAxisMask"))),
+    ),
+    "SUB": (),
+    "SUM": _REDUCTION,
+    "TANH": (),
+    "TRANSPOSE": (),
+    "TRANSPOSE_CONV": (),
 }
 """Operators that an Edge TPU takes from runtime 14 on, with what the documentation says that it does not take of them.
 
