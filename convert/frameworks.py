@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from edge.errors import MissingDependencyError, ModelFileError
+from edge.errors import ConversionError, MissingDependencyError, ModelFileError
 from edge.infer.litert import quiet_native_log
 
 INSTALL: Final = "pip install 'mien[convert]'"
@@ -38,6 +40,41 @@ def import_keras() -> Any:
     return keras
 
 
+def brief(error: Exception) -> str:
+    """Return a framework's error in one line of 200 characters at most."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+@contextmanager
+def converting(what: str) -> Iterator[None]:
+    """Keep the native log quiet and tell a converter's errors in one line.
+
+    Args:
+        what: runs inside, for the message.
+
+    Raises:
+        ConversionError: it broke off.
+    """
+    import_tensorflow()
+    from tensorflow.lite.python.convert_phase import ConverterError
+
+    try:
+        with quiet_native_log():
+            yield
+    except (ValueError, RuntimeError, ConverterError) as error:
+        raise ConversionError(f"{what} breaks off: {brief(error)}") from None
+
+
+def check_one_of_each(inputs: Sized, outputs: Sized, path: Path) -> None:
+    """Refuse a model that has not exactly one input and one output.
+
+    Raises:
+        ModelFileError: it has others.
+    """
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ModelFileError(path, f"{len(inputs)} inputs and {len(outputs)} outputs; one of each is needed")
+
+
 def read_onnx(path: Path) -> Any:
     """Return the ``onnx.ModelProto`` of a file.
 
@@ -55,7 +92,7 @@ def read_onnx(path: Path) -> Any:
     except OSError as error:
         raise ModelFileError(path, error.strerror or str(error)) from None
     except (DecodeError, ValueError) as error:
-        raise ModelFileError(path, f"not an ONNX file: {' '.join(str(error).split())[:200]}") from None
+        raise ModelFileError(path, f"not an ONNX file: {brief(error)}") from None
 
 
 def freeze_to_tflite(function: Any, shape: tuple[int, ...]) -> bytes:

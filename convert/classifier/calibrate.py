@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from convert.datasets import Dataset
 from convert.datasets.dataset import Colour
-from convert.frameworks import import_tensorflow
+from convert.frameworks import converting
 from convert.tflite.graph import Graph
 from convert.tflite.interpreter import Pixels
 from edge.contract.labels import LABELS
 from edge.contract.manifest import Calibration
-from edge.errors import ConversionError, DataError
-from edge.infer.litert import quiet_native_log
+from edge.errors import DataError
+from edge.records import Floats
 
 PIXEL_RANGE: Final = (0.0, 255.0)
 
@@ -83,17 +83,14 @@ def calibrate(tflite: bytes, pixels: Pixels) -> bytes:
     Raises:
         ConversionError: the calibrator refuses the graph.
     """
-    import_tensorflow()
-    from tensorflow.lite.python.optimize.calibrator import Calibrator
+    with converting("TFLite's calibrator"):
+        from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    def feed() -> Iterator[list[npt.NDArray[np.float32]]]:
-        for picture in pixels:
-            yield [picture[np.newaxis].astype(np.float32)]
-
-    try:
-        with quiet_native_log():
-            graph = Graph(bytes(Calibrator(tflite).calibrate(feed)))
-    except (ValueError, RuntimeError) as error:
-        raise ConversionError(f"TFLite's calibrator breaks off: {' '.join(str(error).split())[:200]}") from None
+        graph = Graph(bytes(Calibrator(tflite).calibrate(feed(pixels))))
     graph.set_range(graph.inputs[0], *PIXEL_RANGE)
     return graph.encode()
+
+
+def feed(pixels: Pixels) -> Callable[[], Iterator[list[Floats]]]:
+    """Return what TFLite's calibrator calls for its pictures: batches of one as float32."""
+    return lambda: ([picture[np.newaxis].astype(np.float32)] for picture in pixels)

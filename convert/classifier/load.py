@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from convert.frameworks import freeze_to_tflite, import_keras, import_tensorflow
+from convert.frameworks import brief, check_one_of_each, freeze_to_tflite, import_keras, import_tensorflow
 from convert.tflite.graph import Graph
 from convert.tflite.interpreter import Pixels, run_pictures
 from convert.tflite.probe import probe_model
@@ -163,7 +163,7 @@ def load_keras_model(path: Path) -> Any:
         with quiet_native_log():
             return keras.models.load_model(path, compile=False)
     except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile, AttributeError) as error:
-        raise ModelFileError(path, f"Keras cannot read it: {_first_line(error)}") from None
+        raise ModelFileError(path, f"Keras cannot read it: {brief(error)}") from None
 
 
 def keras_source(model: Any, *, path: Path) -> Source:
@@ -177,10 +177,7 @@ def keras_source(model: Any, *, path: Path) -> Source:
         ModelFileError: more inputs or outputs, or an open input size.
     """
     tf = import_tensorflow()
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ModelFileError(
-            path, f"{len(model.inputs)} inputs and {len(model.outputs)} outputs; one of each is needed"
-        )
+    check_one_of_each(model.inputs, model.outputs, path)
     shape = _fixed_shape(tuple(model.inputs[0].shape), path)
     batched = tf.function(lambda pixels: model(pixels, training=False), autograph=False, input_signature=[
         tf.TensorSpec((None, *shape), tf.float32)])  # fmt: skip
@@ -195,15 +192,14 @@ def load_saved_model(path: Path) -> Source:
         with quiet_native_log():
             module = tf.saved_model.load(str(path))
     except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
-        raise ModelFileError(path, f"TensorFlow cannot read it: {_first_line(error)}") from None
+        raise ModelFileError(path, f"TensorFlow cannot read it: {brief(error)}") from None
     signatures = getattr(module, "signatures", {})
     name = "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
     if name is None:
         raise ModelFileError(path, "a SavedModel without signatures")
     signature = signatures[name]
     arguments, outputs = signature.structured_input_signature[1], signature.structured_outputs
-    if len(arguments) != 1 or len(outputs) != 1:
-        raise ModelFileError(path, f"{len(arguments)} inputs and {len(outputs)} outputs; one of each is needed")
+    check_one_of_each(arguments, outputs, path)
     (argument,), (output,) = arguments, outputs
     shape = _fixed_shape(tuple(arguments[argument].shape), path)
     tflite = _convert(lambda pixels: signature(**{argument: pixels})[output], (1, *shape), path)
@@ -219,11 +215,7 @@ def load_saved_model(path: Path) -> Source:
 
 def load_tflite(path: Path) -> Source:
     """Reads a float ``.tflite``; it was looked at in a child process first."""
-    facts = probe_model(path)
-    if len(facts.inputs) != 1 or len(facts.outputs) != 1:
-        raise ModelFileError(
-            path, f"{len(facts.inputs)} inputs and {len(facts.outputs)} outputs; one of each is needed"
-        )
+    probe_model(path)
     model = path.read_bytes()
     graph = Graph(model)
     kinds = {graph.dtype(index) for op in graph.weighted_ops() for index in op.inputs if index >= 0}
@@ -271,7 +263,7 @@ def _convert(function: Any, shape: tuple[int, ...], path: Path) -> bytes:
     try:
         return freeze_to_tflite(function, shape)
     except (ValueError, TypeError, RuntimeError, ConverterError, tf.errors.OpError) as error:
-        raise ModelFileError(path, f"cannot be converted to TFLite: {_first_line(error)}") from None
+        raise ModelFileError(path, f"cannot be converted to TFLite: {brief(error)}") from None
 
 
 def _fixed_shape(shape: tuple[int | None, ...], path: Path) -> tuple[int, int, int]:
@@ -281,10 +273,7 @@ def _fixed_shape(shape: tuple[int | None, ...], path: Path) -> tuple[int, int, i
 
 
 def _check_form(graph: Graph, path: Path) -> tuple[tuple[int, int, int], int]:
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise ModelFileError(
-            path, f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one of each is needed"
-        )
+    check_one_of_each(graph.inputs, graph.outputs, path)
     shape, output = graph.shape(graph.inputs[0]), graph.shape(graph.outputs[0])
     if graph.dtype(graph.inputs[0]) != "float32":
         raise ModelFileError(path, f"takes {graph.dtype(graph.inputs[0])}; the float model is needed")
@@ -369,8 +358,3 @@ def _predictor(
         return fresh
 
     return predict
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from convert.frameworks import import_tensorflow, read_onnx
+from convert.frameworks import brief, check_one_of_each, import_tensorflow, read_onnx
 from edge.errors import ModelFileError
 from edge.records import Floats
 
@@ -67,12 +67,11 @@ def import_onnx(path: Path) -> tuple[Callable[[Any], Any], Callable[[Floats], Fl
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        raise ModelFileError(path, f"ONNX refuses it: {' '.join(str(error).split())[:200]}") from None
+        raise ModelFileError(path, f"ONNX refuses it: {brief(error)}") from None
     tf = import_tensorflow()
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     inputs = [entry for entry in model.graph.input if entry.name not in constants]
-    if len(inputs) != 1 or len(model.graph.output) != 1:
-        raise ModelFileError(path, f"{len(inputs)} inputs and {len(model.graph.output)} outputs; one of each is needed")
+    check_one_of_each(inputs, model.graph.output, path)
     shape, first = _picture_shape(inputs[0], path)
     importer = _make_function(model.graph, constants, input_name=inputs[0].name, first=first, path=path)
     signature = [tf.TensorSpec((None, *shape), tf.float32)]
@@ -128,8 +127,7 @@ def _make_function(
             try:
                 values[node.output[0]] = _OPERATORS[node.op_type](attributes, given)
             except (ValueError, TypeError, IndexError, KeyError) as error:
-                reason = " ".join(str(error).split())[:160]
-                raise ModelFileError(path, f"{node.op_type} {node.name}: {reason}") from None
+                raise ModelFileError(path, f"{node.op_type} {node.name}: {brief(error)}") from None
         return _first(values[graph.output[0].name]).data
 
     return evaluate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from convert.classifier.calibrate import calibrate
-from convert.frameworks import import_tensorflow
+from convert.classifier.calibrate import calibrate, feed
+from convert.frameworks import converting, import_tensorflow
 from convert.tflite.graph import Graph
 from convert.tflite.interpreter import Pixels
 from edge.errors import ConversionError, UsageError
-from edge.infer.litert import quiet_native_log
 
 Scheme = Literal["int8", "int16x8", "float16", "dynamic"]
 Io = Literal["int8", "uint8", "float32"]
@@ -101,52 +100,35 @@ def quantize_int8(calibrated: bytes, *, io: Io = "int8", float_nodes: Sequence[s
     """
     tf = import_tensorflow()
     from tensorflow.lite.python.convert import mlir_quantize
-    from tensorflow.lite.python.convert_phase import ConverterError
 
     kind = tf.float32 if io == "float32" else tf.int8
-    try:
-        with quiet_native_log():
-            model = mlir_quantize(
-                calibrated,
-                fully_quantize=not float_nodes and io != "float32",
-                input_data_type=kind,
-                output_data_type=kind,
-                denylisted_nodes=set(float_nodes) or None,
-            )
-    except (ValueError, RuntimeError, ConverterError) as error:
-        raise ConversionError(f"TFLite's quantizer breaks off: {' '.join(str(error).split())[:200]}") from None
-    _check_pinned(bytes(model), io)
+    with converting("TFLite's quantizer"):
+        model = mlir_quantize(
+            calibrated,
+            fully_quantize=not float_nodes and io != "float32",
+            input_data_type=kind,
+            output_data_type=kind,
+            denylisted_nodes=set(float_nodes) or None,
+        )
+    graph = Graph(bytes(model))
+    (source,) = graph.inputs
+    found = graph.dtype(source), graph.quantization(source)
+    if io != "float32" and found != ("int8", PINNED):
+        raise ConversionError(f"the input became {found[0]} {found[1]}; int8 {PINNED} is demanded")
     if io == "uint8":
-        graph = Graph(bytes(model))
         graph.take_uint8()
         return graph.encode()
     return bytes(model)
-
-
-def _check_pinned(model: bytes, io: Io) -> None:
-    if io == "float32":
-        return
-    graph = Graph(model)
-    found = graph.quantization(graph.inputs[0])
-    if graph.dtype(graph.inputs[0]) != "int8" or found != PINNED:
-        raise ConversionError(f"the input became {graph.dtype(graph.inputs[0])} {found}; int8 {PINNED} is demanded")
 
 
 def _quantize_int16x8(tflite: bytes, pixels: Pixels) -> bytes:
     tf = import_tensorflow()
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    def feed() -> Iterator[list[npt.NDArray[np.float32]]]:
-        for picture in pixels:
-            yield [picture[np.newaxis].astype(np.float32)]
-
-    try:
-        with quiet_native_log():
-            model = Calibrator(tflite).calibrate_and_quantize(
-                feed, tf.float32, tf.float32, False, activations_type=tf.int16, bias_type=tf.int64
-            )
-    except (ValueError, RuntimeError) as error:
-        raise ConversionError(f"TFLite's int16 quantizer breaks off: {' '.join(str(error).split())[:200]}") from None
+    with converting("TFLite's int16 quantizer"):
+        model = Calibrator(tflite).calibrate_and_quantize(
+            feed(pixels), tf.float32, tf.float32, False, activations_type=tf.int16, bias_type=tf.int64
+        )
     return bytes(model)
 
 
