@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ PATTERNS_IN_WORDS = {
     _TOPIC_LEVELS: "topic levels joined by /, without + # or space, at most 128 characters, the first not a $",
 }
 TopicLevel = Annotated[str, Meta(pattern=_TOPIC_LEVEL)]
+ClientId = Annotated[str, Meta(min_length=1)]
 TopicPrefix = Annotated[str, Meta(pattern=_TOPIC_LEVELS)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -167,6 +169,9 @@ class MqttConfig(Section, frozen=True):
     version: Annotated[Literal["auto", "5", "3.1.1"], Meta(description="of the protocol; auto asks for 5 first")] = (
         "auto"
     )
+    client_id: Annotated[
+        ClientId | None, Meta(description="unset: mien-DEVICE-CAMERA, with a hash where that is not unique")
+    ] = None
     username: Annotated[str | None, Meta(description="unset: none")] = None
     password_file: Annotated[
         str | None, Meta(description="file whose first line is the password; under systemd: mqtt-password")
@@ -203,6 +208,17 @@ class MqttConfig(Section, frozen=True):
     def base_topic(self, device: str, camera: str) -> str:
         """Return what every topic of a camera begins with, except Home Assistant's."""
         return f"{self.prefix}/{device}/{camera}"
+
+    def make_client_id(self, device: str, camera: str) -> str:
+        """Return the client id: as configured, or made so that no two base topics share one.
+
+        ``a-b`` and ``c`` would join to the same as ``a`` and ``b-c``, and prefixes do not show: two clients of one id
+        throw each other out for ever.
+        """
+        plain = f"mien-{device}-{camera}"
+        if self.client_id is not None or (self.prefix == "mien" and "-" not in device + camera):
+            return self.client_id or plain
+        return f"{plain}-{hashlib.sha256(self.base_topic(device, camera).encode()).hexdigest()[:8]}"
 
 
 class HomeAssistantConfig(Section, frozen=True):

@@ -431,35 +431,62 @@ def test_a_password_out_of_the_environment(
     wait_status(start_sink(broker.port, username="mien", password_env="MIEN_PASSWORD"), "connected")
 
 
-def test_a_topic_that_may_not_be_written_is_named_and_its_events_become_gaps(
+def allow(rules: Path, *lines: str) -> None:
+    rules.write_text("\n".join(lines) + "\n")
+    rules.chmod(0o600)
+
+
+def test_a_topic_that_may_not_be_written_is_named_and_its_events_become_history(
     mosquitto: Brokers, subscribe: Subscribe, start_sink: Start, tmp_path: Path
 ) -> None:
-    rules = tmp_path / "acl"
-    rules.write_text("topic read #\ntopic write mien/pi/front/history\n")
-    rules.chmod(0o600)
+    allow(rules := tmp_path / "acl", "topic read #", "topic write mien/pi/front/history")
     broker = mosquitto("allow_anonymous true", f"acl_file {rules}")
     subscriber = subscribe(broker.port)
     sink = start_sink(broker.port)
     send(sink, event_message(1), event_message(2))
-    wait_until(lambda: seqs(subscriber.on("history")) == [1, 2], what="the gap")
-    assert json.loads(subscriber.on("history")[0])["reason"] == "refused"
+    wait_until(lambda: seqs(subscriber.on("history")) == [1, 2], what="both events")
+    assert all(json.loads(item)["historical"] for item in subscriber.on("history"))
     wait_status(sink, "connected (MQTT 5); event refused: Not authorized")
     assert sink.counts()["refused"] == 2
+    assert sink.counts()["dropped"] == 0
+
+
+def test_what_a_broker_refuses_for_a_while_is_kept_and_told_and_comes_when_it_may(
+    mosquitto: Brokers, subscribe: Subscribe, start_sink: Start, tmp_path: Path
+) -> None:
+    allow(rules := tmp_path / "acl", "topic read #")
+    broker = mosquitto("allow_anonymous true", f"acl_file {rules}")
+    subscriber = subscribe(broker.port)
+    sink = start_sink(broker.port)
+    send(sink, *(event_message(seq) for seq in range(1, 31)))
+    wait_status(sink, "history refused: Not authorized")
+    assert sink.counts()["queued"] == 30
+    allow(rules, "topic readwrite #")
+    broker.reload()
+    wait_until(lambda: sorted(set(seqs(subscriber.on("history")))) == list(range(1, 31)), what="all events")
+    wait_until(lambda: sink.counts()["queued"] == 0, what="an empty outbox")
+    assert all("from_seq" not in json.loads(item) for item in subscriber.on("history"))
+    assert sink.counts()["dropped"] == 0
+    wait_until(
+        lambda: not sink.problems() or sink.problems() == ["event refused: Not authorized"], what="the end of it"
+    )
 
 
 def test_a_broker_that_allows_nothing_at_all_is_no_endless_loop(
     mosquitto: Brokers, start_sink: Start, tmp_path: Path
 ) -> None:
-    rules = tmp_path / "acl"
-    rules.write_text("topic deny #\n")
-    rules.chmod(0o600)
+    allow(rules := tmp_path / "acl", "topic deny #")
     broker = mosquitto("allow_anonymous true", f"acl_file {rules}")
     sink = start_sink(broker.port)
     send(sink, *initial_messages(), event_message(1))
     wait_status(sink, "history refused")
-    wait_until(lambda: sink.counts()["queued"] == 0, what="an empty outbox")
-    assert sink.counts()["refused"] == 6 + 2
-    assert sink.counts()["dropped"] == 1
+    assert sink.counts()["queued"] == 1
+    assert sink.counts()["dropped"] == 0
+    time.sleep(1.5)  # history is tried again after one second, then after two
+    assert 6 + 2 <= sink.counts()["refused"] <= 6 + 4
+    began = time.monotonic()
+    sink.stop(timeout_s=5)
+    assert time.monotonic() - began < 4, "it does not wait for what the broker does not take"
 
 
 def test_two_machines_of_one_name_are_told_so(
@@ -485,6 +512,7 @@ def test_a_message_that_is_too_large_for_the_broker_becomes_a_gap(
     gap = json.loads(subscriber.wait_for("history")[0])
     assert (gap["from_seq"], gap["to_seq"], gap["reason"]) == (1, 1, "too_large")
     assert sink.counts()["reconnects"] == 0
+    assert sink.problems() == ["event refused: larger than the broker takes (400 bytes)"]
 
 
 def test_a_missing_password_file_is_refused_at_start(tmp_path: Path) -> None:

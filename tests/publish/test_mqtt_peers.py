@@ -401,3 +401,38 @@ def test_a_packet_without_measure_ends_the_connection_before_it_fills_the_memory
     wait_until(lambda: taken, what=lambda: f"the end of the connection: {sink.status()}")
     assert taken[0] < 32 * 2**20  # what the sockets of both sides hold
     wait_status(sink, "the broker sent a packet of 268435455 bytes; 16384 are allowed")
+
+
+def test_a_broker_that_hangs_up_is_not_called_again_and_again_during_a_stop(
+    serve: Callable[[Peer], int], start_sink: Start
+) -> None:
+    calls: list[float] = []
+
+    def hang_up(client: socket.socket) -> None:
+        calls.append(time.monotonic())
+        client.recv(1000)
+        client.sendall(CONNACK_311)
+
+    sink = start_sink(serve(hang_up), version="3.1.1")
+    sink.send(event_message(1))
+    wait_until(lambda: len(calls) >= 2, what="two connections")
+    stopped_at = time.monotonic()
+    sink.stop(timeout_s=1.5)
+    assert sum(at > stopped_at for at in calls) <= 3
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("mien", "a-b", "c"), ("mien", "a", "b-c")),
+        (("home", "a", "b"), ("mien", "a", "b")),
+        (("home", "a", "b"), ("house", "a", "b")),
+    ],
+)
+def test_no_two_base_topics_share_a_client_id(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
+    first, second = (
+        MqttConfig(prefix=prefix).make_client_id(device, camera) for prefix, device, camera in (one, other)
+    )
+    assert first != second
+    assert MqttConfig().make_client_id("pi", "front") == "mien-pi-front"
+    assert MqttConfig(client_id="mine").make_client_id("a-b", "c") == "mine"

@@ -89,7 +89,7 @@ def _connect(mqtt: MqttConfig, subject: Subject) -> tuple[Connection, Wake]:
     more = [config.homeassistant.status_topic] if config.homeassistant.enabled else []
     more += [f"{base}/request/+"] if mqtt.requests else []
     identity = Identity(
-        client_id=f"mien-{config.device_name}-{config.camera.name}-doctor"[:64],
+        client_id=f"{config.mqtt.make_client_id(config.device_name, config.camera.name)[:57]}-doctor",
         will_topic=None,
         subscriptions=(f"{base}/availability", f"{base}/problem", *more),
         takes_retained=True,

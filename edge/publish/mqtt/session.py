@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 EVENT_EXPIRY_S: Final = 60
 _PACKET_OVERHEAD_BYTES: Final = 64
+HOLD_S: Final = (1.0, 60.0)
+"""How long history waits after a refusal: at first, and at most; it doubles."""
 
 
 @dataclass(slots=True)
@@ -86,14 +88,21 @@ class Session:
         self._station = station
         self._on_request = on_request
         self._in_flight: dict[int, _Sent] = {}
+        self._held_until_ns = 0
+        self._hold_s = HOLD_S[0]
         station.tally.connects += 1
         station.tally.refusals.clear()
         station.mailbox.begin_connection()
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything that was filed is sent and acknowledged."""
-        return not (len(self._station.outbox) or self._station.mailbox.has_retained or self._in_flight)
+        """Whether everything that was filed is sent and acknowledged, but for what the broker does not take now."""
+        waiting = len(self._station.outbox) and not self._is_held
+        return not (waiting or self._station.mailbox.has_retained or self._in_flight)
+
+    @property
+    def _is_held(self) -> bool:
+        return self._station.clock_ns() < self._held_until_ns
 
     def exchange(self, *, timeout_s: float) -> None:
         """Send what the socket takes, wait for the network, and handle what came."""
@@ -135,7 +144,7 @@ class Session:
         if not mailbox.online and (retained or mailbox.latest("state") is not None):
             self._introduce(retained)
             return True
-        record = self._station.outbox.take(live_only=retained is not None)
+        record = self._station.outbox.take(live_only=retained is not None or self._is_held)
         if record is not None:
             self._send_record(record)
         elif retained is not None:
@@ -157,7 +166,7 @@ class Session:
 
     def _send_retained(self, kind: str, data: bytes) -> None:
         self._station.mailbox.mark_sent(kind, data)
-        if self._fits(data):
+        if self._fits(kind, data):
             self._publish(self._station.announcement.topic_of(kind), data, retain=True)
 
     def _send_telemetry(self) -> bool:
@@ -165,7 +174,7 @@ class Session:
         if taken is None:
             return False
         kind, data = taken
-        if self._fits(data):
+        if self._fits(kind, data):
             self._connection.publish(f"{self._station.base}/{kind}", data, qos=0, retain=False)
         return True
 
@@ -180,18 +189,19 @@ class Session:
                 type="gap", boot_id=item.boot_id, from_seq=item.from_seq, to_seq=item.to_seq, reason=item.reason
             )
             self._publish(f"{base}/history", encode(gap), record=record)
-        elif not self._fits(item.data):
+        elif not self._fits("event", item.data):
             self._station.outbox.lose(record, reason="too_large")
         elif self._is_live(record):
             self._publish(f"{base}/event", item.data, record=record, expiry_s=EVENT_EXPIRY_S)
         else:
             self._publish(f"{base}/history", as_history(item.data), record=record)
 
-    def _fits(self, data: bytes) -> bool:
+    def _fits(self, topic: str, data: bytes) -> bool:
         bound = self._connection.max_packet_bytes
-        fits = bound is None or len(data) + len(self._station.base) + _PACKET_OVERHEAD_BYTES <= bound
-        self._station.tally.refused += not fits
-        return fits
+        if bound is None or len(data) + len(self._station.base) + _PACKET_OVERHEAD_BYTES <= bound:
+            return True
+        self._note_refusal(topic, f"larger than the broker takes ({bound} bytes)")
+        return False
 
     def _publish(
         self,
@@ -213,22 +223,31 @@ class Session:
             if sent is None:
                 continue  # telemetry: paho reports it when it is written
             if acknowledgement.refusal is not None:
-                self._note_refusal(sent, acknowledgement.refusal)
+                self._note_refusal(sent.topic, acknowledgement.refusal)
+                if sent.record is not None:
+                    self._hold(sent.topic, sent.record)
                 continue
             self._station.tally.refusals.pop(sent.topic, None)
             self._station.announcement.acknowledged(sent.topic)
             if sent.record is not None:
+                if sent.topic == "history":
+                    self._hold_s = HOLD_S[0]
                 self._station.tally.sent_events += isinstance(sent.record.item, StoredEvent)
                 self._station.outbox.done(sent.record)
 
-    def _note_refusal(self, sent: _Sent, reason: str) -> None:
+    def _note_refusal(self, topic: str, reason: str) -> None:
         tally = self._station.tally
         tally.refused += 1
-        if sent.topic not in tally.refusals:
-            log.warning("mqtt: the broker refuses %s: %s", sent.topic, reason)
-        tally.refusals[sent.topic] = reason
-        if sent.record is not None:
-            self._station.outbox.lose(sent.record, reason="refused")
+        if topic not in tally.refusals:
+            log.warning("mqtt: the broker refuses %s: %s", topic, reason)
+        tally.refusals[topic] = reason
+
+    def _hold(self, topic: str, record: Record) -> None:
+        """Keep what was refused: rights and quotas change. Refused events are tried as history, history later again."""
+        self._station.outbox.put_back(record)
+        if topic == "history" and not self._is_held:
+            self._held_until_ns = self._station.clock_ns() + int(self._hold_s * 1e9)
+            self._hold_s = min(2 * self._hold_s, HOLD_S[1])
 
     def _check_acknowledgements(self) -> None:
         """A broker that answers pings but acknowledges nothing is no broker."""

@@ -42,6 +42,8 @@ STABLE_S: Final = 30.0
 STORE_TIMEOUT_S: Final = 0.5
 """At a stop, the least that the outbox' disk gets, whatever the network took."""
 _BRIEF_MAX: Final = 2
+STOP_CONNECTIONS: Final = 2
+"""Made at most after `MqttSink.stop`: a broker that hangs up must not be called a thousand times in the last second."""
 _FAREWELL_SHARE: Final = 0.25
 """Of the time to stop, what is kept for the goodbye."""
 
@@ -75,7 +77,7 @@ class MqttSink:
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._config = config
-        self._client_id = f"mien-{device}-{camera}"
+        self._client_id = config.make_client_id(device, camera)
         base = config.base_topic(device, camera)
         self._mailbox = Mailbox()
         self._outbox: Outbox = outbox if outbox is not None else MemoryOutbox(_bounds(config), clock_ns=clock_ns)
@@ -180,7 +182,9 @@ class MqttSink:
 
     def _run(self) -> None:
         self._set_status("connecting")
-        while self._stop_at_ns is None or (len(self._outbox) and not self._is_over()):
+        left = STOP_CONNECTIONS
+        while self._stop_at_ns is None or (left and len(self._outbox) and not self._is_over()):
+            left -= self._stop_at_ns is not None
             connection = self._connect()
             if connection is not None:
                 self._serve(connection)

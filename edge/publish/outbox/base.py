@@ -119,6 +119,10 @@ class Outbox(Protocol):
         """Turns a taken event that the broker will never take into a gap; a gap is forgotten."""
         ...
 
+    def put_back(self, record: Record) -> None:
+        """Put a taken record back, in its order, as attempted: the broker does not take it at present."""
+        ...
+
     def release(self) -> None:
         """Puts everything taken back, in its order, as attempted: the connection ended."""
         ...

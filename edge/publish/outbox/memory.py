@@ -81,6 +81,13 @@ class MemoryOutbox:
             if isinstance(record.item, StoredEvent):
                 self._insert_gap(record, record.item, reason)
 
+    def put_back(self, record: Record) -> None:
+        """See `Outbox.put_back`."""
+        with self._lock:
+            if self._taken.pop(record.key, None):
+                self._remember([replace(record, attempted=True)])
+                self._enforce_bounds()
+
     def release(self) -> None:
         """See `Outbox.release`."""
         with self._lock:
