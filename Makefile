@@ -17,7 +17,7 @@ demo: $(VENV)/demo.stamp            ## real pictures of people, an embedded brok
 	$(VENV)/bin/mien demo
 
 JOBS ?= 2
-PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
+PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/dev.stamp             ## all tests; what needs a missing tool is skipped with its install line; ARGS="tests/publish -k outbox": some
 	$(PYTEST) $(ARGS)

@@ -25,14 +25,9 @@ settings.load_profile("mien")
 cv2.setNumThreads(1)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, where they share what is made once; begin with the folders that last."""
+    """Begin with the folders that last."""
     items.sort(key=lambda item: next((row for row, name in enumerate(LONG) if name in item.path.parts), len(LONG)))
-    for item in items:
-        # Those of the emulated device share its system, those of training a process that has imported TensorFlow.
-        together = next((name for name in ("device", "training") if name in item.path.parts), str(item.path))
-        item.add_marker(pytest.mark.xdist_group(together))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -39,8 +40,10 @@ def device_root() -> Path:
     root = cache_folder() / f"device-{suite}-1"
     if subprocess.run(["unshare", "--mount", "true"], check=False).returncode != 0:
         pytest.skip("this machine lets nobody mount; a container with systemd needs that")
-    if not root.is_dir():
-        make_root(root, suite)
+    with root.with_name(f"{root.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        if not root.is_dir():
+            make_root(root, suite)
     return root
 
 

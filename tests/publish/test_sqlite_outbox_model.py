@@ -72,17 +72,12 @@ class UnreliableFile(SqliteFile):
     """Says that the disk is full: before it wrote anything, or although everything was written."""
 
     failure: ClassVar[str | None] = None
-    closings: ClassVar[int] = 0
 
     def write(self, *arguments: Any, **options: Any) -> None:
         if self.failure != "before":
             super().write(*arguments, **options)
         if self.failure:
             raise sqlite3.OperationalError("database or disk is full")
-
-    def close(self) -> None:
-        super().close()
-        type(self).closings += 1
 
 
 class SqliteOutboxFollowsItsModel(RuleBasedStateMachine):
@@ -194,17 +189,16 @@ class SqliteOutboxFollowsItsModel(RuleBasedStateMachine):
     def commit(self) -> None:
         self.find()
         assert self.outbox.flush(timeout_s=PATIENCE_S), self.outbox.status()
+        wait_until(lambda: self.outbox.is_idle, what="the writer", timeout_s=PATIENCE_S)
         self.saved = self.model.stored()
 
     @precondition(lambda self: self.unread is None)
     @rule(failure=st.sampled_from(["before", "after"]))
     def fail_to_commit(self, failure: str) -> None:
         self.put(count=1)  # something to commit
-        UnreliableFile.failure, closings = failure, UnreliableFile.closings
+        UnreliableFile.failure = failure
         assert not self.outbox.flush(timeout_s=0)
-        # The writer closes a file that failed, says so, and touches nothing until it is told to.
-        wait_until(lambda: UnreliableFile.closings > closings, what="the writer", timeout_s=PATIENCE_S)
-        wait_until(lambda: "full" in self.outbox.status(), what="the problem", timeout_s=PATIENCE_S)
+        wait_until(lambda: self.outbox.is_idle, what="the writer", timeout_s=PATIENCE_S)
         assert "full" in self.outbox.status()
         UnreliableFile.failure = None
         if failure == "after":
@@ -212,6 +206,7 @@ class SqliteOutboxFollowsItsModel(RuleBasedStateMachine):
 
     @rule(late=st.booleans())
     def crash(self, late: bool) -> None:
+        wait_until(lambda: self.outbox.is_idle, what="the writer", timeout_s=PATIENCE_S)
         here = self.home if self.home.is_dir() else self.home.with_suffix(".away")
         self.crashes += 1
         shutil.copytree(here, self.home)

@@ -68,7 +68,7 @@ class SqliteOutbox(MemoryOutbox):
         self._service_zero_ns = -clock_ns()
         """What to add to the clock for service time."""
         self._problem = ""
-        self._hurried = self._closing = self._was_read = self._rewrites = self._mark_is_due = False
+        self._is_waiting = self._hurried = self._closing = self._was_read = self._rewrites = self._mark_is_due = False
         self._generation = self._committed = 0
         self._marked_ns = clock_ns()
         self._set_aside_ns: int | None = None
@@ -124,6 +124,12 @@ class SqliteOutbox(MemoryOutbox):
         if not is_stored:
             log.warning("outbox: %s: the newest events could not be stored within %.1f s", self._path, timeout_s)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the writer touches no file until it is told to or the commit interval is over."""
+        with self._lock:
+            return self._is_waiting and not self._hurried
+
     def status(self) -> str:
         """See `Outbox.status`."""
         return f"outbox in memory only: {self._problem}" if self._problem else ""
@@ -164,12 +170,13 @@ class SqliteOutbox(MemoryOutbox):
     def _wait(self) -> bool:
         """Waits for changes and then for the rest of the commit interval; True when the next commit is the last."""
         with self._wake:
+            self._is_waiting = True
             if self._problem:
                 self._wake.wait_for(lambda: self._closing or self._hurried, self._retry_s)
             else:
                 self._wake.wait_for(lambda: self._is_busy() or self._closing or self._hurried, MARK_S)
                 self._wake.wait_for(lambda: self._closing or self._hurried, self._commit_s)
-            self._hurried = False
+            self._hurried = self._is_waiting = False
             return self._closing
 
     def _is_busy(self) -> bool:
