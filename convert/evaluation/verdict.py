@@ -228,7 +228,7 @@ class QuantizedModel:
         """
         interpreter = load_model(bundle, threads=threads).interpreter
         self.delegated_nodes, self.total_nodes = interpreter.delegated_nodes, interpreter.total_nodes
-        self._classifier = EmotionClassifier(bundle, interpreter)
+        self._classifier = EmotionClassifier(bundle.manifest, interpreter)
 
     def __enter__(self) -> QuantizedModel:
         return self

@@ -138,7 +138,7 @@ def compare_detectors(bundle: Bundle[DetectManifest], onnx: Path, data: BoxSet, 
     loaded = load_model(bundle)
     nodes = loaded.interpreter.delegated_nodes, loaded.interpreter.total_nodes
     size_wh = canvas_size_wh(bundle.manifest)
-    small = _find(YuNetDetector(bundle, loaded.interpreter, score=SCORE_FLOOR, max_faces=FACES_LIMIT), data)
+    small = _find(YuNetDetector(bundle.manifest, loaded.interpreter, score=SCORE_FLOOR, max_faces=FACES_LIMIT), data)
     with quiet_native_log():
         reference = OpenCvYuNetDetector(onnx, size_wh=size_wh, score=SCORE_FLOOR, max_faces=FACES_LIMIT)
     large = _find(reference, data)

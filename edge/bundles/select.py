@@ -1,10 +1,10 @@
-"""Which bundle runs: the one that is asked for, and where it cannot be used the next best, with the reason."""
+"""Choice of the bundle that runs: the configured one, or the next best with the reason."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
@@ -30,7 +30,7 @@ M = TypeVar("M", bound=AnyManifest, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class BundleRules:
-    """What a bundle must be to run.
+    """Requirements that a bundle must meet to run.
 
     Attributes:
         trusted_keys: one of them must have signed it, unless it ships with Mien; empty: no signature is needed.
@@ -44,32 +44,30 @@ class BundleRules:
 
 
 def rules_of(config: Config) -> BundleRules:
-    """The rules of a configuration."""
-    return BundleRules(
-        trusted_keys=config.bundles.trusted_keys,
-        allow_failed=config.emotion.allow_failed,
-        threads=config.emotion.threads,
-    )
+    """Return the rules of a configuration."""
+    return BundleRules(config.bundles.trusted_keys, config.emotion.allow_failed, config.emotion.threads)
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenBundle(Generic[M]):
-    """A bundle that verified, with its model on the CPU.
+    """A verified bundle with its loaded model; its golden samples and files are no longer in memory.
 
     Attributes:
-        bundle: as read from the disk.
+        path: its folder.
+        manifest: its manifest.
         model: reproduced its golden samples.
-        reason: why it is not the one that was asked for; None when it is.
+        reason: why it is not the configured one; None when it is.
     """
 
-    bundle: Bundle[M]
+    path: Path
+    manifest: M
     model: LoadedModel
     reason: str | None = None
 
     @property
     def source(self) -> str:
-        """``shipped``, or the folder where it lies."""
-        return SHIPPED if is_shipped(self.bundle.path) else str(self.bundle.path)
+        """``shipped``, or the bundle's folder."""
+        return SHIPPED if is_shipped(self.path) else str(self.path)
 
 
 def choose_bundle(
@@ -80,23 +78,23 @@ def choose_bundle(
     rules: BundleRules,
     crash_guard: CrashGuard | None,
 ) -> ChosenBundle[M]:
-    """Loads the best bundle that can be used.
+    """Load the best usable bundle.
 
     Args:
         name_or_path: as configured.
         load: reads and verifies one.
         fallback: name of the shipped bundle that is the last resort.
-        rules: what it must be.
-        crash_guard: remembers which ones did not become ready; None: the first one, or its error.
+        rules: requirements.
+        crash_guard: remembers the bundles with which the service did not become ready; None: the configured bundle, or
+            its error.
 
     Raises:
-        BundleError: none can be used; the message says of each why.
-        WrongTaskError: what is asked for is something else.
-        InferenceError: the one that is asked for is refused by the interpreter, and ``crash_guard`` is None.
+        BundleError: none can be used; the message gives the reason for each.
+        WrongTaskError: the configured one has another task.
+        InferenceError: the interpreter refuses the configured one, and ``crash_guard`` is None.
     """
     if crash_guard is None:
-        bundle = load(find_bundle(name_or_path))
-        return ChosenBundle(bundle, load_verified_model(bundle, rules))
+        return _load_chosen(load(find_bundle(name_or_path)), rules)
     problems: list[BundleError] = []
     for folder in candidate_bundles(name_or_path, fallback=fallback):
         try:
@@ -107,17 +105,16 @@ def choose_bundle(
             problems.append(error)
             log.warning("%s; trying the bundle before it", error)
             continue
-        reason = "; ".join(map(str, problems)) or None
-        if reason:
-            log.error("%s is used instead of %s", chosen.bundle.manifest.full_name, name_or_path)
-        return ChosenBundle(chosen.bundle, chosen.model, reason)
+        if problems:
+            log.error("%s is used instead of %s", chosen.manifest.full_name, name_or_path)
+        return replace(chosen, reason="; ".join(map(str, problems)) or None)
     if len(problems) == 1:
         raise problems[0]
     raise BundleError(name_or_path, f"no bundle can be used: {'; '.join(map(str, problems))}")
 
 
 def load_verified_model(bundle: Bundle[AnyManifest], rules: BundleRules) -> LoadedModel:
-    """Demands what `BundleRules` say and that the model reproduces its golden samples; returns it loaded.
+    """Load a bundle's model after checking the rules; it must reproduce its golden samples.
 
     Raises:
         BundleError: it may not run, or does not reproduce its samples.
@@ -135,23 +132,28 @@ def load_verified_model(bundle: Bundle[AnyManifest], rules: BundleRules) -> Load
 
 
 def trial_key(folder: Path) -> str:
-    """Under which name `CrashGuard` knows a bundle."""
+    """Return the key of a bundle in `CrashGuard`."""
     return f"bundle {folder}"
+
+
+def _load_chosen(bundle: Bundle[M], rules: BundleRules) -> ChosenBundle[M]:
+    return ChosenBundle(bundle.path, bundle.manifest, load_verified_model(bundle, rules))
 
 
 def _try_bundle(
     folder: Path, load: Callable[[Path], Bundle[M]], rules: BundleRules, crash_guard: CrashGuard
 ) -> ChosenBundle[M]:
-    """A bundle that did not ship is on trial until the service says that it is ready with it."""
-    key, on_trial = trial_key(folder), not is_shipped(folder)
+    """Load a candidate; an installed one is on trial until the service was ready with it once."""
+    key = trial_key(folder)
     known = crash_guard.find(key)
-    if on_trial and known.failures >= TRIALS and not known.confirmed:
+    on_trial = not (known.confirmed or is_shipped(folder))
+    if on_trial and known.failures >= TRIALS:
         raise BundleError(folder, f"the service did not become ready with it in {known.failures} starts")
     bundle = load(folder)
-    if on_trial and not known.confirmed:
+    if on_trial:
         crash_guard.begin(key)
     try:
-        return ChosenBundle(bundle, load_verified_model(bundle, rules))
+        return _load_chosen(bundle, rules)
     except (BundleError, InferenceError, MissingDependencyError) as error:
         crash_guard.end(key)
         raise error if isinstance(error, BundleError) else BundleError(folder, str(error)) from None

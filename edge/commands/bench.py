@@ -95,7 +95,7 @@ def _measure(built: BuiltPipeline, config: Config, frames: list[Frame], *, loops
     cv2.setNumThreads(1)  # one thread for the pipeline as for the models
     timings = Timings([], [], [])
     rounds = progress(range(loops), description="measuring", console=err, transient=True, disable=not err.is_terminal)
-    shape = built.emotion_manifest.input.shape[1:]
+    shape = built.emotion.manifest.input.shape[1:]
     crops = np.random.default_rng(0).integers(0, 256, (config.detect.max_faces, *shape), np.uint8)
     number = 0
     for loop in rounds:
@@ -108,7 +108,7 @@ def _measure(built: BuiltPipeline, config: Config, frames: list[Frame], *, loops
             if step.detected:
                 built.detector.search()
             for crop in crops[:faces]:
-                built.emotion.interpreter.run(crop)
+                built.emotion.model.interpreter.run(crop)
             end = time.perf_counter_ns()
             number += 1
             if number > WARM_UP_FRAMES:
@@ -139,9 +139,9 @@ def _report(built: BuiltPipeline, config: Config, timings: Timings, size_wh: tup
         "threads": config.emotion.threads,
         "source": Path(config.camera.source).name,
         "size_wh": size_wh,
-        "detector": built.detector_manifest.full_name if built.detector_manifest else config.detect.detector,
-        "model": built.emotion_manifest.full_name,
-        "delegate": built.emotion.interpreter.delegate,
+        "detector": built.detector_bundle.manifest.full_name if built.detector_bundle else config.detect.detector,
+        "model": built.emotion.manifest.full_name,
+        "delegate": built.emotion.model.interpreter.delegate,
         "frames": len(timings.step_ns),
         "faces_per_frame": round(float(np.mean(timings.faces)), 2),
         "frames_per_s": round(1e9 * len(timings.step_ns) / sum(timings.step_ns), 1),

@@ -92,13 +92,13 @@ class _LineEncoder:
     """
 
     def __init__(self, built: BuiltPipeline, config: Config) -> None:
-        manifest = built.emotion_manifest
+        manifest = built.emotion.manifest
         self._origin = Origin(
             boot_id="replay",
             camera=config.camera.name,
             labels=manifest.labels,
             model=manifest.full_name,
-            delegate=built.emotion.interpreter.delegate,
+            delegate=built.emotion.model.interpreter.delegate,
         )
 
     def encode(self, step: Step, number: int) -> bytes:

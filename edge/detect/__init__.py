@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from edge.config.schema import DetectConfig
-from edge.contract.bundle import Bundle
 from edge.contract.manifest import DetectManifest
 from edge.detect.base import FaceDetector, Network
 from edge.registry import load_entry
@@ -20,14 +19,14 @@ BUNDLED: Final = frozenset({"yunet"})
 
 
 def open_detector(
-    config: DetectConfig, *, score: float, bundle: Bundle[DetectManifest] | None, network: Network | None
+    config: DetectConfig, *, score: float, manifest: DetectManifest | None, network: Network | None
 ) -> FaceDetector:
-    """Makes the configured detector.
+    """Make the configured detector.
 
     Args:
         config: the section ``detect``.
         score: faces below it are ignored, 0..1.
-        bundle: for the detectors of `BUNDLED`.
+        manifest: of the bundle, for the detectors of `BUNDLED`.
         network: the bundle's loaded model.
 
     Raises:
@@ -36,5 +35,5 @@ def open_detector(
         BundleError: a bundle that the detector cannot read.
     """
     make = load_entry(DETECTORS, config.detector, what="detect.detector")
-    detector: FaceDetector = make(config, score=score, bundle=bundle, network=network)
+    detector: FaceDetector = make(config, score=score, manifest=manifest, network=network)
     return detector

@@ -12,7 +12,6 @@ from msgspec import Meta
 
 from edge.config.loader import decode_options
 from edge.config.schema import DetectConfig
-from edge.contract.bundle import Bundle
 from edge.contract.manifest import DetectManifest
 from edge.contract.preprocess import fit_letterbox, resize
 from edge.detect.base import Network
@@ -95,7 +94,7 @@ class OpenCvYuNetDetector:
 
 
 def make_detector(
-    config: DetectConfig, *, score: float, bundle: Bundle[DetectManifest] | None, network: Network | None
+    config: DetectConfig, *, score: float, manifest: DetectManifest | None, network: Network | None
 ) -> OpenCvYuNetDetector:
     """Makes the detector that `edge.detect.DETECTORS` calls ``opencv_yunet``; see `edge.detect.open_detector`."""
     options = decode_options(config.options, OpenCvYuNetOptions, key="detect.options")

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from edge.config.loader import decode_options
 from edge.config.schema import DetectConfig, NoOptions
-from edge.contract.bundle import Bundle
 from edge.contract.manifest import DetectManifest
 from edge.contract.preprocess import Letterbox, fit_letterbox, resize
 from edge.detect.base import Network
@@ -159,7 +158,7 @@ class YuNetDetector:
 
     def __init__(
         self,
-        bundle: Bundle[DetectManifest],
+        manifest: DetectManifest,
         network: Network,
         *,
         score: float = 0.6,
@@ -169,18 +168,18 @@ class YuNetDetector:
         """Prepares a detector.
 
         Args:
-            bundle: a verified bundle.
+            manifest: of a verified bundle.
             network: its loaded model.
             score: faces below it are ignored, 0..1.
             nms: of two boxes whose IoU is above it the weaker is dropped, 0..1.
             max_faces: bound on the faces of a frame.
         """
         self._network = network
-        self._decoder = CellDecoder(bundle.manifest, score=score)
+        self._decoder = CellDecoder(manifest, score=score)
         self._nms, self._max_faces = nms, max_faces
-        self._size_wh = canvas_size_wh(bundle.manifest)
+        self._size_wh = canvas_size_wh(manifest)
         # First row and column are the stem's padding. What the picture does not cover stays black.
-        self._padded: Image = np.zeros(bundle.manifest.input.shape[1:], np.uint8)
+        self._padded: Image = np.zeros(manifest.input.shape[1:], np.uint8)
         self._canvas = self._padded[1:, 1:]
         self._fitted_wh = (0, 0)
         self._letterbox: Letterbox = fit_letterbox(self._size_wh, self._size_wh)
@@ -233,10 +232,10 @@ def _to_frame(detections: Detections, letterbox: Letterbox, *, bound_hit: bool) 
 
 
 def make_detector(
-    config: DetectConfig, *, score: float, bundle: Bundle[DetectManifest] | None, network: Network | None
+    config: DetectConfig, *, score: float, manifest: DetectManifest | None, network: Network | None
 ) -> YuNetDetector:
     """Makes the detector that `edge.detect.DETECTORS` calls ``yunet``; see `edge.detect.open_detector`."""
     decode_options(config.options, NoOptions, key="detect.options")
-    assert bundle is not None
+    assert manifest is not None
     assert network is not None
-    return YuNetDetector(bundle, network, score=score, nms=config.nms, max_faces=config.max_faces)
+    return YuNetDetector(manifest, network, score=score, nms=config.nms, max_faces=config.max_faces)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from edge.contract.bundle import Bundle
 from edge.contract.manifest import EmotionManifest
 from edge.contract.scores import dequantize, softmax
 from edge.infer.base import Interpreter
@@ -19,17 +18,15 @@ class EmotionClassifier:
     planning the graph anew.
     """
 
-    def __init__(self, bundle: Bundle[EmotionManifest], interpreter: Interpreter) -> None:
+    def __init__(self, manifest: EmotionManifest, interpreter: Interpreter) -> None:
         self._interpreter = interpreter
-        self._output = bundle.manifest.outputs[0]
-        self._temperature = bundle.manifest.temperature
-        self.labels = bundle.manifest.labels
-        self.crop = bundle.manifest.crop
-        self.input_shape = bundle.manifest.input.shape[1:]
-        self.is_grey = bundle.manifest.input.colour == "grey"
+        self._output, self._temperature = manifest.outputs[0], manifest.temperature
+        self.labels, self.crop = manifest.labels, manifest.crop
+        self.input_shape = manifest.input.shape[1:]
+        self.is_grey = manifest.input.colour == "grey"
 
     def classify(self, crops: npt.NDArray[np.uint8]) -> Floats:
-        """Calibrated probabilities of every crop.
+        """Return the calibrated probabilities of every crop.
 
         Args:
             crops: (n, height, width, channels) uint8, the model's input size.
@@ -44,10 +41,10 @@ class EmotionClassifier:
         return softmax(logits, temperature=self._temperature)
 
     def replace_interpreter(self, interpreter: Interpreter) -> None:
-        """Runs the same model on something else from now on; what ran it until now is freed."""
+        """Run the same model on another interpreter from now on; the present one is freed."""
         self._interpreter.close()
         self._interpreter = interpreter
 
     def close(self) -> None:
-        """Frees the model."""
+        """Free the model."""
         self._interpreter.close()

@@ -1,28 +1,26 @@
-"""Puts the parts together as a configuration asks: the one place that knows which classes make a pipeline."""
+"""Construction of the pipeline from a configuration: the one place that knows which classes it is made of."""
 
 from __future__ import annotations
 
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Any
 
 from edge.bundles.locate import shipped_bundles
 from edge.bundles.select import BundleRules, ChosenBundle, choose_bundle, rules_of
 from edge.bundles.signing import check_keys
 from edge.config.schema import Config, EmotionConfig
 from edge.contract.bundle import load_detect_bundle, load_emotion_bundle
-from edge.contract.manifest import AnyManifest, DetectManifest, EmotionManifest
+from edge.contract.manifest import DetectManifest, EmotionManifest
 from edge.detect import BUNDLED, open_detector
 from edge.detect.base import FaceDetector
 from edge.errors import BundleError
-from edge.infer import LoadedModel
-from edge.infer.base import Interpreter
 from edge.infer.classifier import EmotionClassifier
 from edge.infer.delegate_fallback import DelegateSupervisor, DelegateUpdate
 from edge.infer.delegates import parse_delegate
-from edge.pipeline.detection_schedule import make_schedule
+from edge.pipeline.detection_schedule import DetectionSchedule
 from edge.pipeline.events import EventMaker
 from edge.pipeline.smoothing import EmotionSmoother
 from edge.pipeline.step import Pipeline
@@ -37,78 +35,42 @@ STILLS_OVERRIDES = {
     "smooth.time_constant_ms": "0",
     "smooth.min_dwell_ms": "0",
 }
-"""What makes every picture stand for itself."""
+"""Settings with which every picture stands for itself."""
 AUTO_WIDTH, SMALL_WIDTH, SMALL_CAMERA_WIDTH = 640, 320, 352
 """``detect.bundle = "auto"`` takes 640 pixels, for cameras up to 352 pixels wide 320."""
 
 
 @dataclass(slots=True)
 class BuiltPipeline:
-    """A pipeline with what it was made of, for those who report or measure.
+    """A pipeline with its parts, for reports and measurements.
 
     Attributes:
         pipeline: ready to step.
         detector: the face detector.
-        detector_bundle: its bundle as chosen; None where it is the user's own file.
-        emotion: the emotion model as loaded on this machine.
-        emotion_bundle: its bundle as chosen.
-        delegate_reason: why the CPU runs the model instead of the delegate that was asked for; None when it does not.
-        delegate_supervisor: what tries the delegate again; None where the CPU was asked for.
+        detector_bundle: its bundle; None where it is the user's own file.
+        emotion: the emotion model's bundle, with the model as it runs now.
+        delegate_reason: why the CPU runs the model instead of the configured delegate; None when it does not.
+        delegate_supervisor: tries the delegate again; None where the CPU was asked for.
     """
 
     pipeline: Pipeline
     detector: FaceDetector
-    detector_bundle: BundleInfo | None
-    emotion: LoadedModel
-    emotion_bundle: BundleInfo
+    detector_bundle: ChosenBundle[DetectManifest] | None
+    emotion: ChosenBundle[EmotionManifest]
     delegate_reason: str | None = None
     delegate_supervisor: DelegateSupervisor | None = None
 
     @property
-    def emotion_manifest(self) -> EmotionManifest:
-        """What the emotion model says of itself."""
-        manifest = self.emotion_bundle.manifest
-        assert isinstance(manifest, EmotionManifest)
-        return manifest
-
-    @property
-    def detector_manifest(self) -> AnyManifest | None:
-        """What the detector says of itself; None where it is the user's own file."""
-        return self.detector_bundle.manifest if self.detector_bundle else None
-
-    @property
-    def bundles(self) -> tuple[BundleInfo, ...]:
+    def bundles(self) -> tuple[ChosenBundle[Any], ...]:
         """Both bundles, the emotion model's first."""
-        return (self.emotion_bundle, *([self.detector_bundle] if self.detector_bundle else []))
+        return (self.emotion, self.detector_bundle) if self.detector_bundle else (self.emotion,)
 
-    def apply_update(self, news: DelegateUpdate) -> None:
-        """Takes over what became of the delegate; the thread that steps the pipeline calls it."""
-        self.delegate_reason = news.reason
-        if news.model is not None:
-            self.emotion = news.model
-            self.pipeline.replace_interpreter(news.model.interpreter)
-
-
-@dataclass(frozen=True, slots=True)
-class BundleInfo:
-    """What is worth knowing of a bundle whose golden pictures are gone from memory.
-
-    Attributes:
-        path: its folder.
-        manifest: what it says of itself.
-        source: ``shipped``, or its folder.
-        reason: why it is not the one that was asked for; None when it is.
-    """
-
-    path: Path
-    manifest: AnyManifest
-    source: str
-    reason: str | None
-
-    @classmethod
-    def of(cls, chosen: ChosenBundle[AnyManifest]) -> BundleInfo:
-        """Of a chosen one."""
-        return cls(chosen.bundle.path, chosen.bundle.manifest, chosen.source, chosen.reason)
+    def apply_update(self, update: DelegateUpdate) -> None:
+        """Switch to the delegate that works now, or note why it does not; called by the thread that steps."""
+        self.delegate_reason = update.reason
+        if update.model is not None:
+            self.emotion = replace(self.emotion, model=update.model)
+            self.pipeline.replace_interpreter(update.model.interpreter)
 
 
 def build_pipeline(
@@ -120,7 +82,7 @@ def build_pipeline(
     crash_guard: CrashGuard | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> BuiltPipeline:
-    """Loads the models, replays their golden samples and connects the stages.
+    """Load the models, replay their golden samples and connect the stages.
 
     Args:
         config: the configuration.
@@ -138,45 +100,40 @@ def build_pipeline(
     check_keys(config.bundles.trusted_keys)
     delegate = parse_delegate(config.emotion)
     rules = rules_of(config)
-    chosen = choose_bundle(
+    emotion = choose_bundle(
         config.emotion.bundle,
         load_emotion_bundle,
         fallback=EmotionConfig().bundle,
         rules=rules,
         crash_guard=crash_guard,
     )
-    detector_bundle, network = _choose_detector(config, frame_wh, rules=rules, crash_guard=crash_guard)
-    tracker_score = min(config.detect.score, config.track.keep_score)
+    detector_bundle = _choose_detector(config, frame_wh, rules=rules, crash_guard=crash_guard)
     detector = open_detector(
         config.detect,
-        score=tracker_score,
-        bundle=detector_bundle.bundle if detector_bundle else None,
-        network=network,
+        score=min(config.detect.score, config.track.keep_score),
+        manifest=detector_bundle.manifest if detector_bundle else None,
+        network=detector_bundle.model.interpreter if detector_bundle else None,
     )
-    rng = random.Random(seed) if seed is not None else random.SystemRandom()
-    manifest = chosen.bundle.manifest
+    new_id = TrackIds(random.SystemRandom() if seed is None else random.Random(seed))
     pipeline = Pipeline(
         detector=detector,
-        tracker=open_tracker(config.track, new_id=TrackIds(rng), start_score=config.detect.score),
-        classifier=EmotionClassifier(chosen.bundle, chosen.model.interpreter),
+        tracker=open_tracker(config.track, new_id=new_id, start_score=config.detect.score),
+        classifier=EmotionClassifier(emotion.manifest, emotion.model.interpreter),
         smoother=EmotionSmoother(
-            manifest.labels, smooth=config.smooth, quality=config.quality, min_margin=manifest.thresholds.margin
+            emotion.manifest.labels,
+            smooth=config.smooth,
+            quality=config.quality,
+            min_margin=emotion.manifest.thresholds.margin,
         ),
         events=EventMaker(itertools.count(1).__next__),
-        schedule=make_schedule(config.detect),
+        schedule=DetectionSchedule(config.detect),
         metrics=metrics or Metrics(),
     )
-    built = BuiltPipeline(
-        pipeline,
-        detector,
-        BundleInfo.of(detector_bundle) if detector_bundle else None,
-        chosen.model,
-        BundleInfo.of(chosen),
-    )
+    built = BuiltPipeline(pipeline, detector, detector_bundle, emotion)
     if delegate is not None:
         built.delegate_supervisor = DelegateSupervisor(
             delegate,
-            chosen.bundle.path,
+            emotion.path,
             threads=config.emotion.threads,
             crash_guard=crash_guard or CrashGuard(None),
             retry_s=config.emotion.retry_s,
@@ -188,27 +145,26 @@ def build_pipeline(
 
 def _choose_detector(
     config: Config, frame_wh: tuple[int, int] | None, *, rules: BundleRules, crash_guard: CrashGuard | None
-) -> tuple[ChosenBundle[DetectManifest] | None, Interpreter | None]:
-    """The bundle and network of a detector that takes one."""
+) -> ChosenBundle[DetectManifest] | None:
+    """Load the bundle of a detector that takes one."""
     if config.detect.detector not in BUNDLED:
-        return None, None
+        return None
     auto = _shipped_detector(frame_wh)
     name = auto if config.detect.bundle == "auto" else config.detect.bundle
-    chosen = choose_bundle(name, load_detect_bundle, fallback=auto, rules=rules, crash_guard=crash_guard)
-    return chosen, chosen.model.interpreter
+    return choose_bundle(name, load_detect_bundle, fallback=auto, rules=rules, crash_guard=crash_guard)
 
 
 def _shipped_detector(frame_wh: tuple[int, int] | None) -> str:
-    """Name of the shipped detector nearest in shape to the camera."""
+    """Return the name of the shipped detector nearest in shape to the camera."""
     width, height = frame_wh or (4, 3)
     wanted = SMALL_WIDTH if frame_wh and width <= SMALL_CAMERA_WIDTH else AUTO_WIDTH
-    shipped = [name for name in shipped_bundles() if name.startswith(f"yunet-{wanted}x")]
 
     def misfit(name: str) -> float:
         canvas_height = int(name.rpartition("x")[2])
         scale = min(wanted / width, canvas_height / height)
         return abs(1 - scale * scale * width * height / (wanted * canvas_height))
 
+    shipped = [name for name in shipped_bundles() if name.startswith(f"yunet-{wanted}x")]
     if not shipped:
         raise BundleError("detect.bundle", f"auto: no detector {wanted} wide is shipped")
     return min(shipped, key=misfit)

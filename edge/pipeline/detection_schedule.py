@@ -1,8 +1,8 @@
-"""When the detector runs: on every frame, or only when something may have changed."""
+"""Schedule of the detector: on every frame, or only when something may have changed."""
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
 import cv2
 import numpy as np
@@ -21,65 +21,34 @@ AROUND_FACE: Final = 0.5
 """Border around a face, in its own width and height, in which change is its own: hair, neck and motion."""
 
 
-class DetectSchedule(Protocol):
-    """Decides on each frame whether the detector runs. Has no clock: the frame carries the time."""
+class DetectionSchedule:
+    """Decides on each frame whether the detector runs. Has no clock: the frame carries the time.
 
-    def is_due(self, frame: Frame) -> bool:
-        """Whether the detector is to run on this frame. Called once a frame."""
-        ...
-
-    def observe(self, tracks: Tracks) -> None:
-        """Takes the tracker's outcome of the same frame in."""
-        ...
-
-    def reset(self) -> None:
-        """The next frame does not continue this one: the detector runs on it."""
-        ...
-
-
-def make_schedule(config: DetectConfig) -> DetectSchedule:
-    """The configured schedule (``detect.schedule``)."""
-    return AdaptiveSchedule(config.max_rest_ms) if config.schedule == "adaptive" else EveryFrame()
-
-
-class EveryFrame:
-    """The detector runs on every frame."""
-
-    def is_due(self, frame: Frame) -> bool:
-        """Always."""
-        return True
-
-    def observe(self, tracks: Tracks) -> None:
-        """Nothing to learn."""
-
-    def reset(self) -> None:
-        """Nothing to forget."""
-
-
-class AdaptiveSchedule:
-    """The detector rests while all faces are steady and nothing else changes.
-
-    It runs when the tracker is unsettled (a face is new or was missed), when the picture away from the faces differs
-    from that of the last detection, and at the latest after ``max_rest_ms``, so that a newcomer is found in time
-    whatever else happens. Faces themselves may move: their places are predicted.
-
-    Args:
-        max_rest_ms: longest time between two detections; the next frame is expected after as long as the last one.
+    With ``detect.schedule = "adaptive"`` the detector rests while all faces are steady and nothing else changes. It
+    runs when the tracker is unsettled (a face is new or was missed), when the picture away from the faces differs from
+    that of the last detection, and at the latest after ``detect.max_rest_ms``, so that a new face is found in time.
+    Faces themselves may move: their places are predicted. The next frame is expected after as long as the last one.
     """
 
-    def __init__(self, max_rest_ms: float) -> None:
-        self._max_rest_ns = max_rest_ms * 1e6
+    def __init__(self, config: DetectConfig) -> None:
+        self._runs_always = config.schedule == "every_frame"
+        self._max_rest_ns = config.max_rest_ms * 1e6
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the last detection: the detector runs on the next frame."""
         self._reference: npt.NDArray[np.uint8] | None = None
-        self._tracks = Tracks()
         self._previous_ns: int | None = None
         self._detected_ns = 0
+        self._tracks = Tracks()
 
     def is_due(self, frame: Frame) -> bool:
-        """Whether the detector is to run on this frame; see the class."""
-        now_ns = frame.timestamp_ns
+        """Return whether the detector runs on this frame. Called once a frame."""
+        if self._runs_always:
+            return True
+        now_ns, thumbnail = frame.timestamp_ns, make_thumbnail(frame)
         interval_ns = 0 if self._previous_ns is None else now_ns - self._previous_ns
         self._previous_ns = now_ns
-        thumbnail = make_thumbnail(frame)
         is_due = (
             self._reference is None
             or self._tracks.unsettled
@@ -92,17 +61,11 @@ class AdaptiveSchedule:
         return is_due
 
     def observe(self, tracks: Tracks) -> None:
-        """Notes where the faces are and whether the tracker wants the detector on the next frame."""
+        """Take in where the faces of the same frame are and whether the tracker is unsettled."""
         self._tracks = tracks
 
-    def reset(self) -> None:
-        """Forgets the last detection."""
-        self._reference = None
-        self._previous_ns = None
-        self._tracks = Tracks()
-
     def _is_changed(self, difference: npt.NDArray[np.generic], frame_wh: tuple[int, int]) -> bool:
-        """Whether cells away from the faces differ from those of the last detection; writes to ``difference``."""
+        """Return whether cells away from the faces differ from the last detection's; writes to ``difference``."""
         across, down = THUMBNAIL_WH[0] / frame_wh[0], THUMBNAIL_WH[1] / frame_wh[1]
         for track in self._tracks.active:
             x, y, w, h = track.xywh
@@ -114,7 +77,7 @@ class AdaptiveSchedule:
 
 
 def make_thumbnail(frame: Frame) -> npt.NDArray[np.uint8]:
-    """(24, 32) uint8 grey: a few source pixels each, which is cheap, blurred against noise."""
+    """Return a (24, 32) uint8 grey picture: a few source pixels a cell, which is cheap, averaged against noise."""
     image = frame.image if frame.lores is None else frame.lores
     small = cv2.resize(image, (THUMBNAIL_WH[0] * 4, THUMBNAIL_WH[1] * 4), interpolation=cv2.INTER_NEAREST)
     grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)

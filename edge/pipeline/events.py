@@ -11,7 +11,7 @@ LEFT = "left"
 
 
 class EventMaker:
-    """Compares each frame's faces with what was said before. Every face that left had appeared before.
+    """Compares each frame's faces with the last published state. Every face that leaves had appeared before.
 
     Args:
         next_seq: counts events; the first call gives 1.
@@ -31,7 +31,7 @@ class EventMaker:
         *,
         frame_wh: tuple[int, int],
     ) -> tuple[EmotionEvent, ...]:
-        """The events of one frame: first who left, then who came or changed, in order of first appearance.
+        """Return the events of one frame: first who left, then who came or changed, in order of first appearance.
 
         Args:
             faces: one state a face.
@@ -50,16 +50,13 @@ class EventMaker:
             if before is None:
                 events.append(self._event(EventType.FACE_APPEARED, face, timestamp_ns))
             elif before.emotion != face.emotion:
-                dwell_ms = (face.since_ns - before.since_ns) / 1e6
-                events.append(
-                    self._event(
-                        EventType.EMOTION_CHANGED, face, timestamp_ns, previous=before.emotion, dwell_ms=dwell_ms
-                    )
-                )
+                dwell_ms, previous = (face.since_ns - before.since_ns) / 1e6, before.emotion
+                kind = EventType.EMOTION_CHANGED
+                events.append(self._event(kind, face, timestamp_ns, previous=previous, dwell_ms=dwell_ms))
         return tuple(events)
 
     def end_all(self, reason: str, timestamp_ns: int) -> tuple[EmotionEvent, ...]:
-        """Lets every face leave: ``camera_lost``, ``paused``, ``stopped``, or ``left`` at a cut."""
+        """Let every face leave: ``camera_lost``, ``paused``, ``stopped``, or ``left`` at a discontinuity."""
         return tuple(self._left(id, reason, timestamp_ns) for id in list(self._present))
 
     def _left(self, id: str, reason: str, timestamp_ns: int) -> EmotionEvent:
@@ -80,4 +77,13 @@ class EventMaker:
     ) -> EmotionEvent:
         if reason is None and face.reason is not None:
             reason = face.reason.value
-        return EmotionEvent(type, self._next_seq(), timestamp_ns, face, previous, dwell_ms, reason, self._frame_wh)
+        return EmotionEvent(
+            type=type,
+            seq=self._next_seq(),
+            timestamp_ns=timestamp_ns,
+            face=face,
+            previous=previous,
+            dwell_ms=dwell_ms,
+            reason=reason,
+            frame_size_wh=self._frame_wh,
+        )

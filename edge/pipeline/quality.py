@@ -1,4 +1,4 @@
-"""How well a face can be read: size, blur, turn and brightness, a few tens of microseconds a face."""
+"""Quality of a face: size, blur, turn and brightness, in a few tens of microseconds a face."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ of 2, 4, 6 and 8 % of the face's side 0.23, 0.055, 0.022 and 0.012 (``blur`` 0.3
 
 
 def measure_quality(track: Track, crop: Image) -> Quality:
-    """Measures one face.
+    """Measure how well one face can be read.
 
     Args:
         track: its box and landmarks.
@@ -30,17 +30,16 @@ def measure_quality(track: Track, crop: Image) -> Quality:
     """
     grey = resize(to_grey(crop), (BLUR_SIDE_PX, BLUR_SIDE_PX))
     mean, deviation = cv2.meanStdDev(grey)
-    brightness = float(mean[0, 0]) / 255.0
     return Quality(
         face_px=min(track.xywh[2], track.xywh[3]),
         blur=_blur(grey, float(deviation[0, 0])),
         yaw=yaw_of(track.landmarks),
-        brightness=brightness,
+        brightness=float(mean[0, 0]) / 255.0,
     )
 
 
 def yaw_of(landmarks: Floats) -> float:
-    """How far a head is turned, from where the nose lies between the eyes: -1..1, 0 frontal, positive to the right.
+    """Return how far a head is turned, by the nose between the eyes: -1..1, 0 frontal, positive to the right.
 
     The nose is projected onto the line through the eyes, so that a tilted head is not taken for a turned one. The
     result is ``2 t - 1`` where ``t`` is 0 at the eye on the picture's left and 1 at the other.
@@ -53,13 +52,11 @@ def yaw_of(landmarks: Floats) -> float:
     ux, uy = lx - rx, ly - ry
     along = (nx - (lx + rx) / 2) * ux + (ny - (ly + ry) / 2) * uy
     length = ux * ux + uy * uy
-    if length == 0.0:
-        return 0.0
-    return max(-1.0, min(1.0, 2.0 * along / length))
+    return max(-1.0, min(1.0, 2.0 * along / length)) if length else 0.0
 
 
 def _blur(grey: npt.NDArray[np.uint8], deviation: float) -> float:
-    """Variance of the Laplacian (Pech-Pacheco et al. 2000) relative to the picture's own, mapped onto 0..1."""
+    """Return the variance of the Laplacian (Pech-Pacheco et al. 2000) over the picture's own, mapped onto 0..1."""
     if deviation < 1.0:
         return 1.0
     edges = cv2.Laplacian(grey, cv2.CV_16S)

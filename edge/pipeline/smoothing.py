@@ -28,18 +28,13 @@ RECOVERY: Final = 0.9
 
 
 class _Reading:
-    """What is known of one track's emotion."""
-
-    __slots__ = (
-        "candidate", "candidate_frames", "emotion", "evidence_frames", "filtered_ns", "good_ns", "quality", "reason",
-        "since_ns", "smoothed", "values",
-    )  # fmt: skip
+    """One track's emotion so far."""
 
     def __init__(self, quality: Quality, scores: Floats, now_ns: int) -> None:
         self.quality = quality
         self.values: list[float] = scores.tolist()
         self.smoothed = scores
-        self.filtered_ns = self.since_ns = now_ns
+        self.since_ns = now_ns
         self.good_ns: int | None = None
         self.emotion = self.candidate = ""
         self.reason: Reason | None = None
@@ -47,7 +42,7 @@ class _Reading:
 
 
 class EmotionSmoother:
-    """Keeps one reading for every track.
+    """Keeps one reading of the emotion for every track.
 
     Args:
         labels: the model's, in the order of its scores.
@@ -65,7 +60,7 @@ class EmotionSmoother:
         self.configure(smooth=smooth, quality=quality)
 
     def configure(self, *, smooth: SmoothConfig, quality: QualityConfig) -> None:
-        """Applies other settings from the next frame on; what is known of the faces stays."""
+        """Apply other settings from the next frame on; the readings of the faces stay."""
         self._tau_ns = smooth.time_constant_ms * 1e6
         self._dwell_ns = smooth.min_dwell_ms * 1e6
         self._enter = smooth.enter
@@ -80,7 +75,7 @@ class EmotionSmoother:
         qualities: Sequence[Quality | None],
         timestamp_ns: int,
     ) -> tuple[FaceState, ...]:
-        """Takes one frame's scores in.
+        """Take in one frame's scores.
 
         Args:
             tracks: the tracker's outcome; readings of tracks that are not active any more are forgotten.
@@ -106,7 +101,7 @@ class EmotionSmoother:
         return tuple(states)
 
     def reset(self) -> None:
-        """Forgets all readings."""
+        """Forget all readings."""
         self._readings = {}
 
     def _take_in(self, reading: _Reading, scores: Floats, quality: Quality, now_ns: int) -> None:
@@ -114,81 +109,70 @@ class EmotionSmoother:
         poor = self._poor(quality, was_poor=reading.emotion == UNCERTAIN and reading.reason is not Reason.LOW_MARGIN)
         if poor is None:
             self._filter(reading, scores, now_ns)
-            reading.good_ns = now_ns
             proposal, reason = self._propose(reading)
         elif reading.good_ns is None or now_ns - reading.good_ns >= self._tau_ns:
             proposal, reason = UNCERTAIN, poor
         else:
             proposal, reason = reading.emotion, reading.reason
-        self._decide(reading, proposal, reason, now_ns)
+        self._apply_dwell(reading, proposal, reason, now_ns)
 
     def _poor(self, quality: Quality, *, was_poor: bool) -> Reason | None:
-        """The first limit that a face breaks; None for one that can be read."""
+        """Return the first limit that a face breaks; None for one that can be read."""
         limits, ease = self._limits, RECOVERY if was_poor else 1.0
-        if quality.face_px * ease < limits.min_face_px:
-            return Reason.TOO_SMALL
-        if quality.brightness * ease < limits.min_brightness:
-            return Reason.DARK
-        if abs(quality.yaw) > limits.max_yaw * ease:
-            return Reason.TURNED
-        if quality.blur > limits.max_blur * ease:
-            return Reason.BLURRED
-        return None
+        checks = {
+            Reason.TOO_SMALL: quality.face_px * ease < limits.min_face_px,
+            Reason.DARK: quality.brightness * ease < limits.min_brightness,
+            Reason.TURNED: abs(quality.yaw) > limits.max_yaw * ease,
+            Reason.BLURRED: quality.blur > limits.max_blur * ease,
+        }
+        return next((reason for reason, is_broken in checks.items() if is_broken), None)
 
     def _filter(self, reading: _Reading, scores: Floats, now_ns: int) -> None:
-        passed_ns = now_ns - reading.filtered_ns
-        reading.filtered_ns = now_ns
         if reading.good_ns is None or self._tau_ns == 0:
-            reading.values = scores.tolist()
-            reading.smoothed = scores
-            return
-        old = exp(-max(0, passed_ns) / self._tau_ns)
-        new = 1.0 - old
-        reading.values = [old * a + new * b for a, b in zip(reading.values, scores.tolist(), strict=True)]
-        reading.smoothed = np.array(reading.values, np.float32)
+            reading.values, reading.smoothed = scores.tolist(), scores
+        else:
+            old = exp(-max(0, now_ns - reading.good_ns) / self._tau_ns)
+            pairs = zip(reading.values, scores.tolist(), strict=True)
+            reading.values = [old * before + (1.0 - old) * now for before, now in pairs]
+            reading.smoothed = np.array(reading.values, np.float32)
+        reading.good_ns = now_ns
 
     def _propose(self, reading: _Reading) -> tuple[str, Reason | None]:
-        """What the filtered scores say, before dwell."""
-        values = reading.values
-        best = max(values)
-        at = values.index(best)
-        second = max(values[:at] + values[at + 1 :], default=0.0)
-        label, present = self._labels[at], reading.emotion
+        """Return the emotion that the filtered scores propose, before dwell."""
+        values, present = reading.values, reading.emotion
+        second, best = sorted([0.0, *values])[-2:]
+        label = self._labels[values.index(best)]
         is_clear = best - second >= self._margin
         if present in ("", UNCERTAIN):
             enters = is_clear and (present == "" or reading.reason is not Reason.LOW_MARGIN or best >= self._enter)
             return (label, None) if enters else (UNCERTAIN, Reason.LOW_MARGIN)
         held = values[self._labels.index(present)]
-        if label == present:
-            return (present, None) if is_clear or held >= self._exit else (UNCERTAIN, Reason.LOW_MARGIN)
-        if is_clear and best >= self._enter and best - held >= self._enter - self._exit:
+        if label != present and is_clear and best >= self._enter and best - held >= self._enter - self._exit:
             return label, None
-        return (present, None) if held >= self._exit else (UNCERTAIN, Reason.LOW_MARGIN)
+        holds = held >= self._exit or (label == present and is_clear)
+        return (present, None) if holds else (UNCERTAIN, Reason.LOW_MARGIN)
 
-    def _decide(self, reading: _Reading, proposal: str, reason: Reason | None, now_ns: int) -> None:
-        if proposal == reading.candidate:
-            reading.candidate_frames += 1
-        else:
-            reading.candidate, reading.candidate_frames = proposal, 1
+    def _apply_dwell(self, reading: _Reading, proposal: str, reason: Reason | None, now_ns: int) -> None:
+        """Take the proposal over when the present emotion held long enough."""
+        reading.candidate_frames = reading.candidate_frames + 1 if proposal == reading.candidate else 1
+        reading.candidate = proposal
         if proposal == reading.emotion:
             reading.reason = reason
             reading.evidence_frames += 1
         elif reading.emotion == "" or now_ns - reading.since_ns >= self._dwell_ns:
-            reading.emotion, reading.reason = proposal, reason
-            reading.since_ns = now_ns
+            reading.emotion, reading.reason, reading.since_ns = proposal, reason, now_ns
             reading.evidence_frames = reading.candidate_frames
 
     def _state(self, track: Track, reading: _Reading, scores: Floats | None) -> FaceState:
-        values = reading.values
-        confidence = max(values) if reading.emotion == UNCERTAIN else values[self._labels.index(reading.emotion)]
+        values, emotion = reading.values, reading.emotion
         return FaceState(
-            track,
-            scores,
-            reading.smoothed,
-            reading.emotion,
-            confidence,
-            reading.reason,
-            reading.since_ns,
-            reading.evidence_frames,
-            reading.quality,
+            track=track,
+            scores=scores,
+            smoothed=reading.smoothed,
+            emotion=emotion,
+            confidence=max(values) if emotion == UNCERTAIN else values[self._labels.index(emotion)],
+            reason=reading.reason,
+            since_ns=reading.since_ns,
+            evidence_frames=reading.evidence_frames,
+            quality=reading.quality,
         )

@@ -1,9 +1,11 @@
-"""From a frame to events: detect, track, crop, classify, smooth, tell. No I/O, no threads; time is an argument."""
+"""From a frame to events: detect, track, crop, classify, smooth, compare. No I/O, no threads; time is an argument."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,7 @@ from edge.contract.crop import crop_face
 from edge.detect.base import FaceDetector
 from edge.infer.base import Interpreter
 from edge.infer.classifier import EmotionClassifier
-from edge.pipeline.detection_schedule import DetectSchedule
+from edge.pipeline.detection_schedule import DetectionSchedule
 from edge.pipeline.events import LEFT, EventMaker
 from edge.pipeline.quality import measure_quality
 from edge.pipeline.smoothing import EmotionSmoother
@@ -21,8 +23,9 @@ from edge.records import EmotionEvent, Floats, Frame, Quality, Step, Track
 from edge.system.metrics import Metrics
 from edge.track.base import FaceTracker
 
-FIRST_CROPS = 8
-"""Room for the crops of one frame at first; grows with the faces."""
+FIRST_CROPS: Final = 8
+"""Initial capacity for the crops of one frame; grows with the faces."""
+STAGES: Final = ("detect", "track", "crop", "classify", "events")
 
 
 class Pipeline:
@@ -40,7 +43,7 @@ class Pipeline:
         classifier: EmotionClassifier,
         smoother: EmotionSmoother,
         events: EventMaker,
-        schedule: DetectSchedule,
+        schedule: DetectionSchedule,
         metrics: Metrics,
         stopwatch: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
@@ -56,7 +59,7 @@ class Pipeline:
         self._last_ns = 0
 
     def step(self, frame: Frame) -> Step:
-        """Takes one frame through all stages.
+        """Take one frame through all stages.
 
         Args:
             frame: never older than the last one.
@@ -65,31 +68,32 @@ class Pipeline:
             The faces of the frame and what changed.
         """
         clock = self._stopwatch
-        start = clock()
+        times = [clock()]
         ended = self.end_all(LEFT, frame.timestamp_ns) if frame.discontinuity else ()
         self._last_ns = frame.timestamp_ns
         detects = self._schedule.is_due(frame)
         faces = self._detector.detect(frame) if detects else None
-        detected = clock()
+        times.append(clock())
         tracks = self._tracker.update(faces, frame.timestamp_ns, frame_wh=frame.size_wh)
         self._schedule.observe(tracks)
-        tracked = clock()
+        times.append(clock())
         readable = [i for i, track in enumerate(tracks.active) if track.observed or not detects]
         crops, qualities = self._crop_faces(frame, tracks.active, readable)
-        cropped = clock()
+        times.append(clock())
         scores: list[Floats | None] = [None] * len(tracks.active)
         for i, row in zip(readable, self._classifier.classify(crops), strict=True):
             scores[i] = row
-        classified = clock()
+        times.append(clock())
         states = self._smoother.update(tracks, scores, qualities, frame.timestamp_ns)
         events = self._events.update(states, tracks.ended, frame.timestamp_ns, frame_wh=frame.size_wh)
-        self._measure(start, detected, tracked, cropped, classified, clock(), detects=detects)
+        times.append(clock())
+        self._measure(times, detects=detects)
         if faces is not None and faces.bound_hit:
             self.metrics.counts["max_faces_hit"] += 1
         return Step(frame, states, (*ended, *events), detects)
 
     def end_all(self, reason: str, timestamp_ns: int | None = None) -> tuple[EmotionEvent, ...]:
-        """Ends every track, with an event each; the next frame starts anew.
+        """End every track, with an event each; the next frame starts anew.
 
         Args:
             reason: ``camera_lost``, ``paused``, ``stopped`` or ``left``.
@@ -101,22 +105,22 @@ class Pipeline:
         return self._events.end_all(reason, self._last_ns if timestamp_ns is None else timestamp_ns)
 
     def configure(self, *, smooth: SmoothConfig, quality: QualityConfig) -> None:
-        """Applies other settings from the next frame on; tracks and their readings stay."""
+        """Apply other settings from the next frame on; tracks and their readings stay."""
         self._smoother.configure(smooth=smooth, quality=quality)
 
     def replace_interpreter(self, interpreter: Interpreter) -> None:
-        """Runs the same emotion model on something else from the next frame on."""
+        """Run the same emotion model on something else from the next frame on."""
         self._classifier.replace_interpreter(interpreter)
 
     def close(self) -> None:
-        """Frees both models."""
+        """Free both models."""
         self._detector.close()
         self._classifier.close()
 
     def _crop_faces(
         self, frame: Frame, tracks: Sequence[Track], readable: Sequence[int]
     ) -> tuple[npt.NDArray[np.uint8], list[Quality | None]]:
-        """The model's inputs (n, height, width, channels) uint8, and per track how well it can be read."""
+        """Return the model's inputs (n, height, width, channels) uint8, and the quality of each track's crop."""
         if len(readable) > len(self._crops):
             self._crops = np.zeros((2 * len(readable), *self._classifier.input_shape), np.uint8)
         crop, grey = self._classifier.crop, self._classifier.is_grey
@@ -127,16 +131,12 @@ class Pipeline:
             qualities[i] = measure_quality(track, out)
         return self._crops[: len(readable)], qualities
 
-    def _measure(
-        self, start: int, detected: int, tracked: int, cropped: int, classified: int, done: int, *, detects: bool
-    ) -> None:
+    def _measure(self, times_ns: Sequence[int], *, detects: bool) -> None:
+        """Record the durations between the stopwatch's readings before and after each stage."""
         record, counts = self.metrics.record, self.metrics.counts
-        if detects:
-            record("detect", detected - start)
-            counts["detected"] += 1
-        record("track", tracked - detected)
-        record("crop", cropped - tracked)
-        record("classify", classified - cropped)
-        record("events", done - classified)
-        record("step", done - start)
+        for stage, (begin_ns, end_ns) in zip(STAGES, pairwise(times_ns), strict=True):
+            if detects or stage != "detect":
+                record(stage, end_ns - begin_ns)
+        record("step", times_ns[-1] - times_ns[0])
         counts["frames"] += 1
+        counts["detected"] += detects

@@ -22,17 +22,18 @@ from typing import Any
 import cv2
 
 from edge import __version__
-from edge.bundles.select import SHIPPED, trial_key
+from edge.bundles.select import SHIPPED, ChosenBundle, trial_key
 from edge.capture import is_camera, open_source, redact
 from edge.capture.base import Source
 from edge.capture.grabber import CameraState, Grabber, GrabberTimes
 from edge.capture.latest_frame import LatestSlot
 from edge.config.reload import LiveConfig
 from edge.config.schema import Config
+from edge.contract.manifest import AnyManifest
 from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, ConfigError, MienError, config_context
 from edge.infer.delegate_fallback import DelegateUpdate
 from edge.infer.selftest import run_selftest
-from edge.pipeline.build import BuiltPipeline, BundleInfo, build_pipeline
+from edge.pipeline.build import BuiltPipeline, build_pipeline
 from edge.publish import Fanout, Message, Moment, Origin, Publisher, Vitals, make_message, open_sinks
 from edge.publish.payloads import BootMark, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
 from edge.publish.time_context import read_moment
@@ -253,7 +254,7 @@ class Daemon:
             return {"applied": change.applied, "pending": change.pending}
 
         def selftest() -> Mapping[str, Any]:
-            return run_selftest(built.emotion_bundle.path, threads=self._config.emotion.threads)
+            return run_selftest(built.emotion.path, threads=self._config.emotion.threads)
 
         return {"ping": dict, "pause": pause, "resume": resume, "reload": reload, "selftest": selftest}
 
@@ -340,7 +341,7 @@ class Daemon:
         """Goes over to the delegate that works now, or tells another reason why it does not."""
         built.apply_update(news)
         self._models = _describe_models(built)
-        outgoing.origin = replace(outgoing.origin, delegate=built.emotion.interpreter.delegate)
+        outgoing.origin = replace(outgoing.origin, delegate=built.emotion.model.interpreter.delegate)
         _send(sinks, [make_message("info", _info(built, self._config, outgoing.origin, sinks.previous()))])
 
     def _tell_camera(self, built: BuiltPipeline, outgoing: Publisher, sinks: Fanout) -> None:
@@ -424,21 +425,21 @@ def _problems(built: BuiltPipeline, outgoing: Publisher, sinks: Fanout) -> list[
 
 
 def _origin(built: BuiltPipeline, config: Config) -> Origin:
-    manifest = built.emotion_manifest
+    manifest = built.emotion.manifest
     return Origin(
         boot_id=secrets.token_hex(4),
         camera=config.camera.name,
         labels=manifest.labels,
         model=manifest.full_name,
-        delegate=built.emotion.interpreter.delegate,
+        delegate=built.emotion.model.interpreter.delegate,
     )
 
 
 def _info(built: BuiltPipeline, config: Config, origin: Origin, previous: tuple[str, int] | None) -> InfoPayload:
     """What runs here, for ``…/info``."""
-    moment, emotion, camera = read_moment(), built.emotion, config.camera
+    moment, emotion, camera = read_moment(), built.emotion.model, config.camera
     parity = ParityPart(
-        samples=built.emotion_manifest.golden.count,
+        samples=built.emotion.manifest.golden.count,
         worst_steps=emotion.parity.worst_steps,
         max_steps=emotion.parity.max_steps,
         class_flips=emotion.parity.class_flips,
@@ -462,7 +463,7 @@ def _info(built: BuiltPipeline, config: Config, origin: Origin, previous: tuple[
         version=__version__,
         schemas=dict(VERSIONS),
         camera=camera_part,
-        model=_model_part(built.emotion_bundle),
+        model=_model_part(built.emotion),
         labels=list(origin.labels),
         detector=_model_part(built.detector_bundle) if built.detector_bundle else own_file,
         delegate=delegate,
@@ -470,7 +471,7 @@ def _info(built: BuiltPipeline, config: Config, origin: Origin, previous: tuple[
     )
 
 
-def _model_part(bundle: BundleInfo) -> ModelPart:
+def _model_part(bundle: ChosenBundle[AnyManifest]) -> ModelPart:
     manifest = bundle.manifest
     return ModelPart(
         name=manifest.name,
@@ -483,7 +484,7 @@ def _model_part(bundle: BundleInfo) -> ModelPart:
 
 def _describe_models(built: BuiltPipeline) -> str:
     """What runs where, for ``systemctl status``; a stand-in is named."""
-    delegate = built.emotion.interpreter.delegate
+    delegate = built.emotion.model.interpreter.delegate
     stand_ins = [f"{bundle.manifest.full_name} as a stand-in" for bundle in built.bundles if bundle.reason]
     failed = f" ({built.delegate_reason})" if built.delegate_reason else ""
     return ", ".join([*stand_ins, delegate + failed])

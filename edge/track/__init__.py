@@ -6,25 +6,20 @@ from collections.abc import Callable
 from typing import Final
 
 from edge.config.schema import TrackConfig
-from edge.registry import load_entry
+from edge.errors import UsageError
 from edge.track.base import FaceTracker
+from edge.track.kalman import KalmanTracker
 
-TRACKERS: Final = {"kalman": "edge.track.kalman:KalmanTracker"}
-"""Key of the configuration to the class; a class takes the configuration, ``new_id`` and ``start_score``."""
+TRACKERS: Final = ("kalman",)
+"""What ``track.tracker`` may be."""
 
 
 def open_tracker(config: TrackConfig, *, new_id: Callable[[], str], start_score: float = 0.0) -> FaceTracker:
-    """Makes the configured tracker.
-
-    Args:
-        config: the section ``track``.
-        new_id: makes the ids of new tracks; see `edge.track.ids.TrackIds`.
-        start_score: a face below this detector score continues a track but starts none, 0..1.
+    """Make the configured tracker; see `KalmanTracker`.
 
     Raises:
         UsageError: an unknown tracker; the message lists the valid ones.
     """
-    tracker: FaceTracker = load_entry(TRACKERS, config.tracker, what="track.tracker")(
-        config, new_id=new_id, start_score=start_score
-    )
-    return tracker
+    if config.tracker not in TRACKERS:
+        raise UsageError(f"track.tracker: {config.tracker!r} is unknown; there are {', '.join(TRACKERS)}")
+    return KalmanTracker(config, new_id=new_id, start_score=start_score)

@@ -61,7 +61,7 @@ def main() -> None:
                 rows.append(face["index"])
                 truth.append(face["label"])
     images = np.asarray(read_dataset(options.data).images)[np.array(rows)].reshape(-1, 48, 48, 1)
-    scores = EmotionClassifier(bundle, load_model(bundle).interpreter).classify(images)
+    scores = EmotionClassifier(bundle.manifest, load_model(bundle).interpreter).classify(images)
     bare = scores.argmax(1) == np.array(truth)
     difference = paired_difference(bare, np.array(chain))
     shares = f"{len(rows) / total:.2%} found, {uncertain / len(rows):.1%} of them uncertain"

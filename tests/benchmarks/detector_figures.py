@@ -49,7 +49,7 @@ def main() -> None:
     bundle = load_detect_bundle(find_bundle(args.bundle))
     size_wh = canvas_size_wh(bundle.manifest)
     model = load_model(bundle)
-    quantized = YuNetDetector(bundle, model.interpreter, score=0.02, max_faces=500)
+    quantized = YuNetDetector(bundle.manifest, model.interpreter, score=0.02, max_faces=500)
     floating = OpenCvYuNetDetector(args.onnx, size_wh=size_wh, score=0.02, max_faces=500)
     machine = f"{platform.machine()}, OpenCV {cv2.__version__}, ai-edge-litert {version('ai-edge-litert')}"
     print(f"{bundle.manifest.full_name}, {machine}, one thread")
@@ -63,7 +63,7 @@ def main() -> None:
         print(_precision_recall(faces, truth))
     print(f"\n{_agreement(found['float'], found['int8'])}")
     if not args.skip_speed:
-        fast = YuNetDetector(bundle, load_model(bundle).interpreter)
+        fast = YuNetDetector(bundle.manifest, load_model(bundle).interpreter)
         slow = OpenCvYuNetDetector(args.onnx, size_wh=size_wh)
         print(_speed(fast, slow, list(images.values()), size_wh=size_wh, count=args.frames))
 

@@ -231,7 +231,9 @@ def test_a_converted_bundle_loads_repeats_itself_and_finds_the_faces_it_was_show
     assert quantize_yunet(detector.yunet, size_wh=(160, 128)) == bundle.model
     model = load_model(bundle)
     assert model.interpreter.total_nodes == 1
-    faces = YuNetDetector(bundle, model.interpreter).detect(Frame(cv2.imread(str(pictures / "hopper.png")), 0, 0, ""))
+    faces = YuNetDetector(bundle.manifest, model.interpreter).detect(
+        Frame(cv2.imread(str(pictures / "hopper.png")), 0, 0, "")
+    )
     assert len(faces) == 1
 
 

@@ -25,7 +25,7 @@ def bundle() -> Bundle[DetectManifest]:
 
 
 def open_yunet(bundle: Bundle[DetectManifest], **options: float) -> YuNetDetector:
-    return YuNetDetector(bundle, load_model(bundle).interpreter, **options)  # type: ignore[arg-type]
+    return YuNetDetector(bundle.manifest, load_model(bundle).interpreter, **options)  # type: ignore[arg-type]
 
 
 def frame_of(image: np.ndarray, lores: np.ndarray | None = None) -> Frame:
@@ -132,7 +132,7 @@ def test_every_shipped_detector_is_one_delegated_node_and_finds_exactly_the_face
     assert (model.interpreter.delegated_nodes, model.interpreter.total_nodes) == (1, 1)
     assert bundle.manifest.outputs[0].scale == pytest.approx(1 / 255, rel=1e-6)
     width, height = canvas_size_wh(bundle.manifest)
-    detector = YuNetDetector(bundle, model.interpreter)
+    detector = YuNetDetector(bundle.manifest, model.interpreter)
     faces = detector.detect(frame_of(scene_of((width, height), at=(width // 3, height // 5), face_px=height // 2)))
     assert len(faces) == 1
     assert faces.scores[0] > 0.8

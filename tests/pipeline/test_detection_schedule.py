@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge.config.schema import DetectConfig
-from edge.pipeline.detection_schedule import AdaptiveSchedule, DetectSchedule, EveryFrame, make_schedule, make_thumbnail
+from edge.pipeline.detection_schedule import DetectionSchedule, make_thumbnail
 from edge.records import Frame, Image, Track, Tracks
 
 MS = 1_000_000
@@ -22,7 +22,11 @@ def at(ms: float, image: Image | None = None, *, discontinuity: bool = False) ->
     return Frame(room(round(ms)) if image is None else image, round(ms * MS), 0, "room", discontinuity)
 
 
-def ran(schedule: DetectSchedule, times_ms: list[float], tracks: Tracks = STEADY) -> list[float]:
+def adaptive(max_rest_ms: float) -> DetectionSchedule:
+    return DetectionSchedule(DetectConfig(schedule="adaptive", max_rest_ms=max_rest_ms))
+
+
+def ran(schedule: DetectionSchedule, times_ms: list[float], tracks: Tracks = STEADY) -> list[float]:
     """The times at which the detector ran."""
     out = []
     for ms in times_ms:
@@ -38,51 +42,46 @@ def with_patch(x: int, y: int, side: int = 80) -> Image:
     return image
 
 
-def test_the_configuration_chooses() -> None:
-    assert isinstance(make_schedule(DetectConfig()), EveryFrame)
-    assert isinstance(make_schedule(DetectConfig(schedule="adaptive")), AdaptiveSchedule)
-
-
-def test_every_frame_is_every_frame() -> None:
-    assert ran(EveryFrame(), [0, 66, 133]) == [0, 66, 133]
+def test_without_a_setting_every_frame_is_looked_at() -> None:
+    assert ran(DetectionSchedule(DetectConfig()), [0, 66, 133]) == [0, 66, 133]
 
 
 def test_in_a_still_room_with_steady_faces_it_rests_but_never_longer_than_allowed() -> None:
-    times = ran(AdaptiveSchedule(200), [n * 1000 / 30 for n in range(120)])
+    times = ran(adaptive(200), [n * 1000 / 30 for n in range(120)])
     assert max(np.diff(times)) < 200.1
     assert len(times) < 30
 
 
 def test_with_slow_frames_the_bound_holds_because_the_next_frame_is_foreseen() -> None:
-    assert np.diff(ran(AdaptiveSchedule(200), [n * 150 for n in range(20)])).tolist() == [150] * 19
+    assert np.diff(ran(adaptive(200), [n * 150 for n in range(20)])).tolist() == [150] * 19
 
 
 @pytest.mark.parametrize("tracks", [Tracks((FACE,), (), True), Tracks((), (), True)])
 def test_while_a_face_is_new_or_missed_every_frame_is_looked_at(tracks: Tracks) -> None:
-    assert len(ran(AdaptiveSchedule(1000), [n * 66 for n in range(10)], tracks)) == 10
+    assert len(ran(adaptive(1000), [n * 66 for n in range(10)], tracks)) == 10
 
 
 def test_something_new_in_the_room_wakes_it_at_once() -> None:
-    schedule = AdaptiveSchedule(1000)
+    schedule = adaptive(1000)
     assert ran(schedule, [0, 66, 133]) == [0]
     assert schedule.is_due(at(200, with_patch(40, 40)))
 
 
 def test_motion_of_a_known_face_does_not_wake_it() -> None:
-    schedule = AdaptiveSchedule(1000)
+    schedule = adaptive(1000)
     ran(schedule, [0, 66, 133])
     assert not schedule.is_due(at(200, with_patch(290, 210)))
 
 
 def test_a_face_at_the_edge_or_outside_hides_nothing_else() -> None:
     outside = Track("abcd", (-400, -300, 60, 80), FACE.landmarks, 0.9, False, 0, 0)
-    schedule = AdaptiveSchedule(1000)
+    schedule = adaptive(1000)
     ran(schedule, [0, 66, 133], Tracks((outside,)))
     assert schedule.is_due(at(200, with_patch(500, 300)))
 
 
 def test_a_cut_and_a_reset_wake_it() -> None:
-    schedule = AdaptiveSchedule(1000)
+    schedule = adaptive(1000)
     ran(schedule, [0, 66])
     assert schedule.is_due(at(133, discontinuity=True))
     schedule.observe(STEADY)

@@ -26,7 +26,7 @@ CROP_OVER_FACE = 1.16
 @pytest.fixture(scope="module")
 def detector() -> Iterator[FaceDetector]:
     bundle = load_detect_bundle(find_bundle("yunet-640x480"))
-    opened = open_detector(DetectConfig(), score=0.4, bundle=bundle, network=load_model(bundle).interpreter)
+    opened = open_detector(DetectConfig(), score=0.4, manifest=bundle.manifest, network=load_model(bundle).interpreter)
     yield opened
     opened.close()
 

@@ -61,7 +61,7 @@ def _load_bundle(path: Path) -> EvaluatedModel:
     from edge.infer.classifier import EmotionClassifier
 
     bundle = load_emotion_bundle(path)
-    classifier = EmotionClassifier(bundle, load_model(bundle).interpreter)
+    classifier = EmotionClassifier(bundle.manifest, load_model(bundle).interpreter)
     temperature = bundle.manifest.temperature
 
     def logits(pixels: Pixels) -> Floats:

@@ -31,11 +31,11 @@ def try_models(subject: Subject) -> str:
     """
     config = subject.config
     built = build_pipeline(config, frame_wh=(config.camera.width, config.camera.height))
-    emotion, detector = built.emotion, built.detector_manifest
+    emotion, detector = built.emotion.model, built.detector_bundle
     nodes = f"{emotion.interpreter.delegated_nodes} of {emotion.interpreter.total_nodes} nodes"
-    found = f"{built.emotion_manifest.full_name} on {emotion.interpreter.delegate} ({nodes}), {emotion.parity}"
+    found = f"{built.emotion.manifest.full_name} on {emotion.interpreter.delegate} ({nodes}), {emotion.parity}"
     if detector is not None:
-        found += f"; {detector.full_name}"
+        found += f"; {detector.manifest.full_name}"
     built.pipeline.close()
     reasons = [bundle.reason for bundle in built.bundles if bundle.reason]
     return json.dumps({"found": found, "models": reasons, "delegate": built.delegate_reason})
