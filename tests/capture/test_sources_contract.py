@@ -94,7 +94,7 @@ def test_a_detector_can_be_loaded_and_refuses_an_unknown_option(key: str) -> Non
     assert callable(load_entry(DETECTORS, key, what="detector"))
     config = make_config({"detect": {"detector": key, "options": {"no_such": 1}}}).detect
     with pytest.raises(ConfigError) as caught, config_context("mien.toml"):
-        open_detector(config, score=0.5, bundle=None, network=None)
+        open_detector(config, score=0.5, manifest=None, network=None)
     assert str(caught.value).startswith("mien.toml: detect.options.no_such: unknown key; ")
 
 
