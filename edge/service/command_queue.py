@@ -38,7 +38,6 @@ class CommandQueue:
     """Takes requests from any thread and answers them on the thread that calls `run_pending`.
 
     Args:
-        verbs: what can be asked for.
         boot_id: of this start, part of each answer.
         clock_s: monotonic seconds.
 
@@ -47,10 +46,7 @@ class CommandQueue:
         dropped: requests that came while too many waited, or that cannot even be answered.
     """
 
-    def __init__(
-        self, verbs: Mapping[str, Verb], *, boot_id: str, clock_s: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._verbs = dict(verbs)
+    def __init__(self, *, boot_id: str, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
         self._boot_id = boot_id
         self._waiting: deque[tuple[str, bytes]] = deque()
@@ -68,24 +64,28 @@ class CommandQueue:
         """For the health report."""
         return {"requests_refused": self.refused, "requests_dropped": self.dropped}
 
-    def run_pending(self) -> list[Message]:
-        """Carries out what waits now, for `BUDGET_S` at most and at least one, and returns the answers."""
+    def run_pending(self, verbs: Mapping[str, Verb]) -> list[Message]:
+        """Carry out what waits now, for `BUDGET_S` at most and at least one, and return the answers.
+
+        Args:
+            verbs: what can be asked for.
+        """
         messages: list[Message] = []
         end_s = self._clock_s() + BUDGET_S
         for _ in range(len(self._waiting)):  # not: while there are any; whoever floods us would never let us go
             verb, data = self._waiting.popleft()
-            messages.append(make_message("response", self._answer(verb, data)))
+            messages.append(make_message("response", self._answer(verb, data, verbs)))
             if self._clock_s() >= end_s:
                 break
         return messages
 
-    def _answer(self, verb: str, data: bytes) -> ResponsePayload:
+    def _answer(self, verb: str, data: bytes, verbs: Mapping[str, Verb]) -> ResponsePayload:
         transaction: str | int | None = None
         try:
             transaction = _decode(data).transaction
-            if verb not in self._verbs:
-                raise _RefusedError(f"unknown verb; there are {', '.join(sorted(self._verbs))}")
-            result = dict(self._verbs[verb]())
+            if verb not in verbs:
+                raise _RefusedError(f"unknown verb; there are {', '.join(sorted(verbs))}")
+            result = dict(verbs[verb]())
         except (MienError, _RefusedError) as error:
             self.refused += 1
             if self.refused.bit_count() == 1:  # 1, 2, 4, 8, …: whoever floods us does not flood the log

@@ -1,0 +1,120 @@
+"""The inference thread: frames in, messages out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Final
+
+from edge.capture.grabber import CameraState
+from edge.infer.delegate_fallback import DelegateUpdate
+from edge.publish import Moment, Vitals, make_message
+from edge.publish.time_context import read_moment
+from edge.records import Frame
+from edge.service.runtime import Runtime
+from edge.service.status import describe_problems, make_info
+from edge.system.host import cpu_temperature_c, resident_bytes
+from edge.system.metrics import Speedometer
+
+TICK_S: Final = 0.25
+"""The longest wait for a frame: then the clock, the camera and the requests get their turn."""
+
+
+class InferenceLoop:
+    """Steps the pipeline with each new frame; the only sender of messages about faces, so that nothing overtakes.
+
+    Attributes:
+        inferred: frames so far.
+        turns: rounds so far, with a frame or without: the progress of a paused daemon.
+        faces: in the newest frame.
+    """
+
+    def __init__(self, runtime: Runtime, *, max_frames: int | None) -> None:
+        self._runtime = runtime
+        self._max_frames = max_frames
+        self._fps = Speedometer(runtime.started_ns)
+        self.inferred = self.turns = self.faces = 0
+
+    def run(self) -> None:
+        """Work until the slot is closed and empty, or ``max_frames`` are inferred; then say goodbye."""
+        runtime = self._runtime
+        while self._max_frames is None or self.inferred < self._max_frames:
+            frame = runtime.slot.get(TICK_S)
+            self.turns += 1
+            self._tell_camera()
+            self._take_changes()
+            moment = read_moment()
+            self._report(moment)
+            if frame is not None:
+                self._take_frame(frame, moment)
+            elif runtime.slot.closed:
+                break
+            else:
+                runtime.send(runtime.publisher.tick(moment=moment))
+        events = runtime.built.pipeline.end_all("stopped", time.monotonic_ns())
+        runtime.send(runtime.publisher.stop(moment=read_moment(), events=events))
+
+    def _take_changes(self) -> None:
+        """Adopt what was read again from the configuration, and a delegate that recovered or failed."""
+        runtime = self._runtime
+        if changed := runtime.live.take():
+            runtime.publisher.configure(changed.publish)
+            runtime.built.pipeline.configure(smooth=changed.smooth, quality=changed.quality)
+        supervisor = runtime.built.delegate_supervisor
+        if supervisor is not None and (update := supervisor.take()):
+            self._adopt(update)
+
+    def _adopt(self, update: DelegateUpdate) -> None:
+        built, publisher, sinks = self._runtime.built, self._runtime.publisher, self._runtime.sinks
+        built.apply_update(update)
+        publisher.origin = replace(publisher.origin, delegate=built.emotion.model.interpreter.delegate)
+        info = make_info(built, self._runtime.config, publisher.origin, previous=sinks.previous())
+        self._runtime.send([make_message("info", info)])
+
+    def _report(self, moment: Moment) -> None:
+        """Tell what is wrong when it changed, and the health report when it is due."""
+        runtime, publisher = self._runtime, self._runtime.publisher
+        problems = describe_problems(runtime.built, publisher.camera_state, runtime.sinks)
+        runtime.send(publisher.problems(problems, moment=moment))
+        if self.inferred and publisher.is_health_due(moment=moment):
+            runtime.send(publisher.health(self._vitals(moment), moment=moment))
+
+    def _take_frame(self, frame: Frame, moment: Moment) -> None:
+        """Infer a frame and tell its events; one that is too old is only counted."""
+        runtime = self._runtime
+        if moment.age_ms(frame.timestamp_ns) > runtime.config.camera.max_frame_age_ms:
+            runtime.metrics.counts["too_old"] += 1
+            return
+        step = runtime.built.pipeline.step(frame)
+        after = read_moment()
+        runtime.send(runtime.publisher.step(step, moment=after))
+        runtime.metrics.record("frame_age", after.now_ns - frame.timestamp_ns)
+        self.faces = len(step.faces)
+        self.inferred += 1
+
+    def _tell_camera(self) -> None:
+        """Tell what the capture thread found out about the camera; a lost or paused one ends every track."""
+        runtime = self._runtime
+        while runtime.camera_news:
+            state, detail = runtime.camera_news.popleft()
+            reason = "camera_lost" if state is CameraState.LOST else "paused" if detail == "paused" else None
+            events = runtime.built.pipeline.end_all(reason, time.monotonic_ns()) if reason else ()
+            runtime.send(runtime.publisher.camera(state.value, moment=read_moment(), events=events))
+
+    def _vitals(self, moment: Moment) -> Vitals:
+        runtime = self._runtime
+        stages = runtime.metrics.percentiles()
+        return Vitals(
+            uptime_s=(moment.now_ns - runtime.started_ns) / 1e9,
+            fps=self._fps.read_hz(self.inferred, moment.now_ns),
+            frame_age=stages.pop("frame_age", None),
+            stages=stages,
+            drops=runtime.slot.dropped,
+            reconnects=runtime.grabber.reconnects,
+            counts=dict(runtime.metrics.counts)
+            | {"corrupt": runtime.grabber.corrupt, "hung": runtime.grabber.hung}
+            | runtime.commands.counts(),
+            sinks=runtime.sinks.report(),
+            temperature_c=cpu_temperature_c(),
+            rss_bytes=resident_bytes(),
+        )

@@ -1,0 +1,101 @@
+"""What the daemon says about itself: the models, what is wrong, and the line for ``systemctl status``."""
+
+from __future__ import annotations
+
+import secrets
+
+from edge import __version__
+from edge.bundles.select import ChosenBundle
+from edge.capture import redact
+from edge.config.schema import Config
+from edge.contract.manifest import AnyManifest
+from edge.pipeline.build import BuiltPipeline
+from edge.publish import Fanout, Origin
+from edge.publish.payloads import BootMark, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
+from edge.publish.time_context import read_moment
+from edge.publish.topics import VERSIONS
+from edge.service.runtime import Runtime
+
+
+def describe_problems(built: BuiltPipeline, camera: str, sinks: Fanout) -> list[str]:
+    """List what somebody should look at, for ``…/problem``; ``camera`` is its state."""
+    problems = [f"camera: {camera}"] if camera in ("stale", "lost") else []
+    problems += [f"model: {bundle.reason}" for bundle in built.bundles if bundle.reason]
+    if built.delegate_reason:
+        problems.append(f"delegate: {built.delegate_reason}")
+    return problems + sinks.problems()
+
+
+def make_origin(built: BuiltPipeline, config: Config) -> Origin:
+    """Name this start: a new random boot id, the camera, the model."""
+    manifest = built.emotion.manifest
+    return Origin(
+        boot_id=secrets.token_hex(4),
+        camera=config.camera.name,
+        labels=manifest.labels,
+        model=manifest.full_name,
+        delegate=built.emotion.model.interpreter.delegate,
+    )
+
+
+def make_info(built: BuiltPipeline, config: Config, origin: Origin, *, previous: tuple[str, int] | None) -> InfoPayload:
+    """Describe what runs here, for ``…/info``; ``previous`` is the boot id and last ``seq`` of the start before."""
+    moment, emotion, camera = read_moment(), built.emotion.model, config.camera
+    parity = ParityPart(
+        samples=built.emotion.manifest.golden.count,
+        worst_steps=emotion.parity.worst_steps,
+        max_steps=emotion.parity.max_steps,
+        class_flips=emotion.parity.class_flips,
+    )
+    delegate = DelegatePart(
+        name=emotion.interpreter.delegate,
+        requested=config.emotion.delegate,
+        reason=built.delegate_reason,
+        delegated_nodes=emotion.interpreter.delegated_nodes,
+        total_nodes=emotion.interpreter.total_nodes,
+    )
+    camera_part = CameraPart(
+        name=camera.name, source=redact(camera.source), width=camera.width, height=camera.height, fps=camera.fps
+    )
+    own_file = ModelPart(name=config.detect.detector, version=None, sha256=None, source=None, reason=None)
+    return InfoPayload(
+        boot_id=origin.boot_id,
+        previous=BootMark(boot_id=previous[0], last_seq=previous[1]) if previous else None,
+        ts=moment.utc(moment.now_ns),
+        clock_synced=moment.clock_synced,
+        version=__version__,
+        schemas=dict(VERSIONS),
+        camera=camera_part,
+        model=_model_part(built.emotion),
+        labels=list(origin.labels),
+        detector=_model_part(built.detector_bundle) if built.detector_bundle else own_file,
+        delegate=delegate,
+        parity=parity,
+    )
+
+
+def _model_part(bundle: ChosenBundle[AnyManifest]) -> ModelPart:
+    manifest = bundle.manifest
+    return ModelPart(
+        name=manifest.name,
+        version=manifest.version,
+        sha256=manifest.model.sha256,
+        source=bundle.source,
+        reason=bundle.reason,
+    )
+
+
+def describe_models(built: BuiltPipeline) -> str:
+    """Say in one line what runs where, for ``systemctl status``; a stand-in is named."""
+    delegate = built.emotion.model.interpreter.delegate
+    stand_ins = [f"{bundle.manifest.full_name} as a stand-in" for bundle in built.bundles if bundle.reason]
+    failed = f" ({built.delegate_reason})" if built.delegate_reason else ""
+    return ", ".join([*stand_ins, delegate + failed])
+
+
+def describe_status(runtime: Runtime, *, camera: str, fps: float, faces: int) -> str:
+    """Say in one line what goes on, for ``systemctl status``."""
+    stages = runtime.metrics.percentiles()
+    age = f"{stages['frame_age'].p50_ms:.0f} ms old" if "frame_age" in stages else "no frame yet"
+    models = describe_models(runtime.built)
+    return f"camera {camera}, {fps:.1f} fps, {age}, {faces} faces, {models}, {runtime.sinks.status()}"
