@@ -138,12 +138,15 @@ class Distill(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         weight: share of the teachers in the loss, the labels have the rest.
         temperature: of both softmaxes in the teachers' share.
         views: ``augmented``: the teachers judge every picture as the student sees it, each time; ``plain``: they judge
-            each picture and its mirror image once, before training, which costs next to nothing.
+            each picture and its mirror image once, before training, which costs next to nothing; ``stored``: they
+            judge ``count`` augmented views of each picture and their mirror images once (`training.fit.views`).
+        count: views of each picture that are stored.
     """
 
     weight: float = 0.7
     temperature: float = 2.0
-    views: Literal["augmented", "plain"] = "augmented"
+    views: Literal["augmented", "plain", "stored"] = "augmented"
+    count: int = 12
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -207,6 +210,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
         ("train.patience", train.patience, 0, 100_000),
         ("distill.weight", recipe.distill.weight if recipe.distill else 0, 0, 1),
         ("distill.temperature", recipe.distill.temperature if recipe.distill else 1, 0.1, 100),
+        ("distill.count", recipe.distill.count if recipe.distill else 1, 1, 100),
     ):
         if not low <= value <= high:
             raise ConfigError(key, f"{value} is not in {low}..{high}")

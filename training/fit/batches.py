@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from training.augment import augment_batch, mix_batch
 from training.fit.targets import Floats
+from training.fit.views import Views
 from training.recipe import Recipe
 
 Teach = Callable[[Floats], Floats]
@@ -42,12 +43,14 @@ class Batches:
         targets: (n, heads, classes) float32.
         recipe: batch size, augmentation, seed.
         teach: appends the teachers' opinion of the augmented pictures to the targets.
+        views: pictures and opinions that were made before, in the place of augmentation and ``teach``.
     """
 
     inputs: npt.NDArray[np.uint8] | Floats
     targets: Floats
     recipe: Recipe
     teach: Teach | None = None
+    views: Views | None = None
 
     @property
     def size(self) -> int:
@@ -80,8 +83,14 @@ class Batches:
         rng = np.random.default_rng([self.recipe.train.seed, epoch, step])
         picked = self.inputs[rows]
         inputs, targets = picked.astype(np.float32), self.targets[rows]
-        if picked.dtype == np.uint8:
+        if self.views is not None:
+            pictures, opinions = self.views.of_epoch(rows, epoch)
+            mirrored = rng.random(len(rows)) < self.recipe.augment.flip
+            pictures[mirrored] = pictures[mirrored][:, :, ::-1]
+            inputs, targets = pictures.astype(np.float32), np.concatenate([targets, opinions], axis=1)
+        elif picked.dtype == np.uint8:
             inputs = augment_batch(picked.astype(np.uint8, copy=False), rng, self.recipe.augment).astype(np.float32)
+        if picked.dtype == np.uint8:
             draw, mixup = rng.random(), self.recipe.train.mixup
             if draw < mixup + self.recipe.train.cutmix:
                 inputs, targets = mix_batch(inputs, targets, rng, kind="mixup" if draw < mixup else "cutmix")

@@ -44,6 +44,7 @@ from training.fit.run_folder import (
 )
 from training.fit.targets import NOT_JUDGED, Arrays, Floats, class_offsets, make_arrays, prepare_targets
 from training.fit.transfer import KnownWeights, begin_with
+from training.fit.views import Views, make_views
 from training.recipe import Recipe
 
 
@@ -132,7 +133,10 @@ def fit(
         teach = teachers.teach if teachers else None
         if teach and recipe.distill and recipe.distill.views == "plain":
             targets, teach = np.concatenate([targets, judge_both_ways(teach, training.inputs)], axis=1), None
-        batches = Batches(inputs=training.inputs, targets=targets, recipe=recipe, teach=teach)
+        views = None
+        if teachers and recipe.distill and recipe.distill.views == "stored":
+            views, teach = stored_views(teachers, training, recipe, cache=out.parent / "views"), None
+        batches = Batches(inputs=training.inputs, targets=targets, recipe=recipe, teach=teach, views=views)
         offsets = class_offsets(training, recipe)
         run = _Run(
             recipe,
@@ -187,6 +191,17 @@ def judge_both_ways(teach: Teach, inputs: npt.NDArray[Any]) -> Floats:
         return both
 
     return predict_in_batches(judge, inputs)
+
+
+def stored_views(teachers: Teachers, training: Arrays, recipe: Recipe, *, cache: Path) -> Views:
+    """Views of the training pictures, out of the cache or made; see `training.fit.views.make_views`."""
+    return make_views(
+        training.inputs.astype(np.uint8, copy=False),
+        recipe,
+        judge=partial(judge_both_ways, teachers.teach),
+        teachers=teachers.sha256,
+        cache=cache,
+    )
 
 
 def fits_processor(model: Any, precision: str) -> bool:
