@@ -117,6 +117,9 @@ class EmotionConfig(Section, frozen=True):
     ] = 60
     threads: Annotated[int, Meta(ge=1, le=16, description="of the interpreter, detector included")] = 1
     allow_failed: Annotated[bool, Meta(description="run a bundle that failed its accuracy gate")] = False
+    mirror: Annotated[
+        bool, Meta(description="read a face's mirror image too: by turns with the crop, on pictures both")
+    ] = True
 
 
 class BundlesConfig(Section, frozen=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,11 +27,11 @@ class EmotionClassifier:
         self.input_shape = manifest.input.shape[1:]
         self.is_grey = manifest.input.colour == "grey"
 
-    def classify(self, crops: npt.NDArray[np.uint8]) -> Floats:
+    def classify(self, crops: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8]) -> Floats:
         """Return the calibrated probabilities of every crop.
 
         Args:
-            crops: (n, height, width, channels) uint8, the model's input size.
+            crops: n of (height, width, channels) uint8, contiguous, the model's input size.
 
         Returns:
             (n, labels) float32, rows sum to 1.

@@ -22,6 +22,7 @@ from edge.infer.delegate_fallback import DelegateSupervisor, DelegateUpdate
 from edge.infer.delegates import parse_delegate
 from edge.pipeline.detection_schedule import DetectionSchedule
 from edge.pipeline.events import EventMaker
+from edge.pipeline.mirror import ViewSchedule
 from edge.pipeline.smoothing import EmotionSmoother
 from edge.pipeline.step import Pipeline
 from edge.system.crash_guard import CrashGuard
@@ -127,6 +128,7 @@ def build_pipeline(
         ),
         events=EventMaker(itertools.count(1).__next__),
         schedule=DetectionSchedule(config.detect),
+        views=ViewSchedule(mirror=config.emotion.mirror, time_constant_ms=config.smooth.time_constant_ms),
         metrics=metrics or Metrics(),
     )
     built = BuiltPipeline(pipeline, detector, detector_bundle, emotion)

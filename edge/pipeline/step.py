@@ -17,6 +17,7 @@ from edge.infer.base import Interpreter
 from edge.infer.classifier import EmotionClassifier
 from edge.pipeline.detection_schedule import DetectionSchedule
 from edge.pipeline.events import LEFT, EventMaker
+from edge.pipeline.mirror import ViewSchedule, average_views, view_crops
 from edge.pipeline.quality import measure_quality
 from edge.pipeline.smoothing import EmotionSmoother
 from edge.records import EmotionEvent, Floats, Frame, Quality, Step, Track
@@ -44,6 +45,7 @@ class Pipeline:
         smoother: EmotionSmoother,
         events: EventMaker,
         schedule: DetectionSchedule,
+        views: ViewSchedule,
         metrics: Metrics,
         stopwatch: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
@@ -54,6 +56,7 @@ class Pipeline:
         self._smoother = smoother
         self._events = events
         self._schedule = schedule
+        self._views = views
         self._stopwatch = stopwatch
         self._crops: npt.NDArray[np.uint8] = np.zeros((FIRST_CROPS, *classifier.input_shape), np.uint8)
         self._last_ns = 0
@@ -80,9 +83,7 @@ class Pipeline:
         readable = [i for i, track in enumerate(tracks.active) if track.observed or not detects]
         crops, qualities = self._crop_faces(frame, tracks.active, readable)
         times.append(clock())
-        scores: list[Floats | None] = [None] * len(tracks.active)
-        for i, row in zip(readable, self._classifier.classify(crops), strict=True):
-            scores[i] = row
+        scores = self._classify(crops, tracks.active, readable, frame.timestamp_ns)
         times.append(clock())
         states = self._smoother.update(tracks, scores, qualities, frame.timestamp_ns)
         events = self._events.update(states, tracks.ended, frame.timestamp_ns, frame_wh=frame.size_wh)
@@ -107,6 +108,7 @@ class Pipeline:
     def configure(self, *, smooth: SmoothConfig, quality: QualityConfig) -> None:
         """Apply other settings from the next frame on; tracks and their readings stay."""
         self._smoother.configure(smooth=smooth, quality=quality)
+        self._views.configure(time_constant_ms=smooth.time_constant_ms)
 
     def replace_interpreter(self, interpreter: Interpreter) -> None:
         """Run the same emotion model on something else from the next frame on."""
@@ -130,6 +132,18 @@ class Pipeline:
             crop_face(frame.image, track.xywh, margin=crop.margin, size_px=crop.size_px, out=out, grey=grey)
             qualities[i] = measure_quality(track, out)
         return self._crops[: len(readable)], qualities
+
+    def _classify(
+        self, crops: npt.NDArray[np.uint8], tracks: Sequence[Track], readable: Sequence[int], timestamp_ns: int
+    ) -> list[Floats | None]:
+        """Return the scores (labels,) of each track that can be read, None for the others."""
+        views = self._views.choose([tracks[i].id for i in readable], timestamp_ns)
+        self._views.keep([track.id for track in tracks])
+        rows = self._classifier.classify(list(view_crops(crops, views)))
+        scores: list[Floats | None] = [None] * len(tracks)
+        for i, row in zip(readable, average_views(rows, views), strict=True):
+            scores[i] = row
+        return scores
 
     def _measure(self, times_ns: Sequence[int], *, detects: bool) -> None:
         """Record the durations between the stopwatch's readings before and after each stage."""
