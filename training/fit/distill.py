@@ -44,7 +44,9 @@ def load_teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers:
         taught: Floats = np.mean([[scores[file] for file in heads] for heads in files], axis=0).swapaxes(0, 1)
         return taught.astype(np.float32)
 
-    return Teachers(teach=teach, sha256={f"{i}:{file.name}": hash_file(file) for i, file in enumerate(predictors)})
+    asked = [file for heads in files for file in dict.fromkeys(heads)]  # one given twice counts twice
+    hashes = {file: hash_file(file) for file in predictors}
+    return Teachers(teach=teach, sha256={f"{i}:{file.name}": hashes[file] for i, file in enumerate(asked)})
 
 
 def _predictor(model: Any, recipe: Recipe) -> Callable[[Floats], Floats]:

@@ -58,7 +58,6 @@ def make_views(
     judge: Callable[[npt.NDArray[np.uint8]], Floats],
     teachers: dict[str, str],
     cache: Path,
-    say: Callable[[str], None] = lambda line: None,
 ) -> Views:
     """Makes the views that the cache does not hold yet; what was stopped goes on behind the last whole view.
 
@@ -68,7 +67,6 @@ def make_views(
         judge: the teachers' probabilities (n, heads, classes) of pictures.
         teachers: SHA-256 of each teacher, by name.
         cache: folder of the views; each set lies under the hash of all that decides it.
-        say: is told of each view.
 
     Raises:
         DataError: for pictures that are features, which cannot be varied.
@@ -85,7 +83,6 @@ def make_views(
         with np.load(file) as view:
             pictures.append(view["pictures"])
             opinions.append(view["opinions"])
-        say(f"view {turn + 1} of {recipe.distill.count}: {file}")
     return Views(tuple(pictures), tuple(opinions))
 
 
@@ -104,6 +101,6 @@ def _make_view(
 def _key(inputs: Pixels, recipe: Recipe, teachers: dict[str, str]) -> str:
     assert recipe.distill is not None
     digest = hashlib.sha256(inputs.tobytes())
-    digest.update(msgspec.json.encode([recipe.augment, recipe.distill.temperature, recipe.train.seed]))
-    digest.update(msgspec.json.encode([recipe.data.targets, recipe.data.classes, sorted(teachers.values())]))
+    digest.update(msgspec.json.encode([inputs.shape, recipe.augment, recipe.distill.temperature, recipe.train.seed]))
+    digest.update(msgspec.json.encode([recipe.data.targets, recipe.data.classes, list(teachers.values())]))
     return digest.hexdigest()[:20]
