@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -158,6 +159,20 @@ def read_origin(path: Path | None, *, git: str | None, model: Path) -> TrainedFr
     if not _COMMIT.fullmatch(commit):
         raise UsageError(f"{where}: {commit!r} is not a commit (7 to 40 hexadecimal digits) or unknown")
     return msgspec.structs.replace(origin, git=commit)
+
+
+def hash_list(path: Path | None) -> str | None:
+    """SHA-256 of a list of copies; None for none.
+
+    Raises:
+        UsageError: a file that cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"--copies: {path}: {error.strerror or error}") from None
 
 
 def read_data(calibrate: Sequence[str], evaluate: Sequence[str]) -> QuantizeData:

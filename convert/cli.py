@@ -47,6 +47,9 @@ def quantize_command(
     notes: Annotated[str, typer.Option(help="for the model card")] = "",
     trained_from: Annotated[Path | None, typer.Option(help="JSON: git, recipe, datasets [{name, count}]")] = None,
     git: Annotated[str | None, typer.Option(help="commit of the code that trained the weights")] = None,
+    copies: Annotated[
+        Path | None, typer.Option(help="list of test pictures with a copy in training, by mien-train copies")
+    ] = None,
     scheme: Annotated[str, typer.Option(help="int8, int16x8, float16 or dynamic")] = "int8",
     io: Annotated[str | None, typer.Option(help="int8, uint8 or float32 [default: the scheme's]")] = None,
     scale: Scale = None,
@@ -96,6 +99,7 @@ def quantize_command(
         repair=repair,
         qat_epochs=qat,
         edgetpu=edgetpu,
+        copies_sha256=arguments.hash_list(copies),
         calibration_count=calibration_count,
         seed=seed,
     )

@@ -20,6 +20,7 @@ app = make_app(
 )
 app.command()(data_commands.data)
 app.command()(data_commands.prepare)
+app.command()(data_commands.copies)
 app.command()(data_commands.evaluate)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

@@ -144,7 +144,8 @@ def _prepare(model: FloatModel, data: QuantizeData, options: QuantizeOptions, *,
         pixels = data.calibration.model_inputs(size_px=size_px, colour=colour)
         model = fine_tune(model, pixels, arithmetic=options.arithmetic, epochs=options.qat_epochs, note=note)
     evaluation = make_evaluation_set(data.evaluation, labels=options.labels, size_px=size_px, colour=colour)
-    return Conversion(model, options, calibration, evaluation, note)
+    labelled = make_evaluation_set(data.calibration, labels=options.labels, size_px=size_px, colour=colour)
+    return Conversion(model, options, calibration, labelled, evaluation, note)
 
 
 def _quantize(conversion: Conversion) -> tuple[Bundle[EmotionManifest], Run, tuple[RepairStep, ...]]:

@@ -16,6 +16,7 @@ from convert.classifier.options import QuantizeOptions
 from convert.classifier.quantize import Quantized
 from convert.console import Note
 from convert.evaluation.classification import Ints, fit_temperature
+from convert.evaluation.prior import fit_offsets
 from convert.evaluation.verdict import EvaluationSet, QuantizedModel, Run, compare
 from convert.golden import make_golden_inputs
 from convert.tflite.graph import Graph
@@ -23,9 +24,11 @@ from convert.tflite.interpreter import run_outputs
 from edge.contract.bundle import Bundle
 from edge.contract.golden import Golden
 from edge.contract.manifest import (
+    SCHEMA_2,
     Crop,
     EmotionManifest,
     InputSpec,
+    LogitOffsets,
     Metric,
     OutputSpec,
     Quantization,
@@ -48,7 +51,8 @@ class Conversion:
     Attributes:
         model: the float model.
         options: how it is converted.
-        calibration: pictures for ranges, temperature and thresholds.
+        calibration: pictures for the ranges, as many of each class.
+        labelled: all of the calibration data, as often as they occur, for temperature, thresholds and operating points.
         evaluation: pictures for the verdict.
         note: called with a line at each step.
     """
@@ -56,6 +60,7 @@ class Conversion:
     model: FloatModel
     options: QuantizeOptions
     calibration: CalibrationSet
+    labelled: EvaluationSet
     evaluation: EvaluationSet
     note: Note
 
@@ -72,19 +77,20 @@ class Conversion:
         return _with_verdict(bundle, run), run
 
     def build(self, quantized: Quantized) -> Bundle[EmotionManifest]:
-        """Make a bundle that is not compared yet; temperature and thresholds are fitted on the calibration pictures."""
+        """Make a bundle that is not compared yet; temperature, thresholds and offsets are fitted on `labelled`."""
         inputs, origins = make_golden_inputs(self.model.input_shape, colour=self.options.colour)
         golden = Golden(inputs, (run_outputs(quantized.model, inputs),), origins)
         manifest = self._draft_manifest(quantized, golden)
         bundle = Bundle(Path(self.options.name), manifest, quantized.model, None, golden)
         with QuantizedModel(bundle) as loaded:
-            scores = loaded.scores(self.calibration.pixels)
+            scores = loaded.scores(self.labelled.pixels)
         if not np.isfinite(scores).all():
             raise ConversionError(f"{self.options.name}: the quantized model puts out NaN")
-        labels, logits = self.calibration.labels, np.log(np.maximum(scores, np.float32(1e-30)))
+        labels, logits = self.labelled.labels, np.log(np.maximum(scores, np.float32(1e-30)))
         temperature = round(fit_temperature(logits, labels), 4)
         thresholds = Thresholds(margin=fit_margin(softmax(logits, temperature=temperature), labels))
-        return replace(bundle, manifest=_replace(bundle.manifest, temperature=temperature, thresholds=thresholds))
+        fitted = {"temperature": temperature, "thresholds": thresholds, "logit_offsets": fit_offsets(logits, labels)}
+        return replace(bundle, manifest=_replace(bundle.manifest, **fitted))
 
     def _draft_manifest(self, quantized: Quantized, golden: Golden) -> EmotionManifest:
         """Return the manifest before anything is fitted or measured."""
@@ -93,7 +99,7 @@ class Conversion:
         scales, zero_points = graph.quantization(output)
         recipe = ", ".join(filter(None, (quantized.recipe, model.preparation)))
         return EmotionManifest(
-            schema="mien.manifest/1",
+            schema=SCHEMA_2,
             name=options.name,
             version=options.version,
             status="unverified",
@@ -119,6 +125,8 @@ class Conversion:
             crop=Crop(geometry="square", version=1, size_px=model.input_shape[0], margin=options.margin),
             temperature=1.0,
             thresholds=Thresholds(margin=0.0),
+            copies_sha256=options.copies_sha256,
+            logit_offsets=LogitOffsets(natural=(0.0,) * model.classes, balanced=(0.0,) * model.classes),
         )
 
 

@@ -42,6 +42,7 @@ class QuantizeOptions:
         qat_epochs: epochs of quantization-aware fine-tuning.
         edgetpu: whether to say what an Edge TPU takes, and to compile for it where its compiler is installed.
         calibration_count: pictures for the ranges.
+        copies_sha256: of the list of test pictures with a copy among the training pictures; None where there is none.
         seed: of the draw of calibration pictures.
     """
 
@@ -63,6 +64,7 @@ class QuantizeOptions:
     qat_epochs: int = 0
     edgetpu: bool = False
     calibration_count: int = 512
+    copies_sha256: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from convert.evaluation.verdict import Comparison
 from convert.tflite.edgetpu import EdgeTpuMapping
 from convert.tflite.latency import Latency
 from convert.tflite.layer_errors import LayerError
-from edge.contract.manifest import EmotionManifest
+from edge.contract.manifest import EmotionManifest, LogitOffsets
 
 SCHEMA: Final = "mien.conversion/1"
 
@@ -84,6 +84,7 @@ def make_card(report: Report) -> bytes:
         f"- Quantization: {manifest.quantization.scheme} ({manifest.quantization.recipe})",
         f"- Size: {manifest.model.bytes:,} bytes; {report.forms[-1].macs:,} multiply-accumulates",
         f"- Temperature {manifest.temperature:g}; below a margin of {manifest.thresholds.margin:g} it is uncertain",
+        *_operating_points(manifest),
         f"- Trained from: {manifest.trained_from.recipe} (git {manifest.trained_from.git})",
         *(f"  - {use.name}: {use.count:,} pictures" for use in manifest.trained_from.datasets),
         f"- Licence: {manifest.licence}",
@@ -114,6 +115,13 @@ def make_card(report: Report) -> bytes:
     if report.notes:
         lines += ["## Notes", "", report.notes, ""]
     return "\n".join(lines).encode()
+
+
+def _operating_points(manifest: EmotionManifest) -> list[str]:
+    if not isinstance(manifest.logit_offsets, LogitOffsets):
+        return []
+    pairs = zip(manifest.labels, manifest.logit_offsets.balanced, strict=True)
+    return [f"- Balanced operating point, added to the logits: {', '.join(f'{k} {v:+.2f}' for k, v in pairs)}"]
 
 
 def figures(found: Comparison) -> list[tuple[str, str, str]]:

@@ -117,6 +117,10 @@ class EmotionConfig(Section, frozen=True):
     ] = 60
     threads: Annotated[int, Meta(ge=1, le=16, description="of the interpreter, detector included")] = 1
     allow_failed: Annotated[bool, Meta(description="run a bundle that failed its accuracy gate")] = False
+    prior: Annotated[
+        Literal["natural", "balanced"],
+        Meta(description="natural: as often as they occur, for statistics; balanced: rare expressions are seen more"),
+    ] = "natural"
     mirror: Annotated[
         bool, Meta(description="read a face's mirror image too: by turns with the crop, on pictures both")
     ] = True

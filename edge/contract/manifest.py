@@ -7,15 +7,17 @@ errors that name the file and the key.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from edge.contract.crop import GEOMETRIES
 from edge.errors import BundleError
 
-SCHEMA = "mien.manifest/1"
+SCHEMA: Final = "mien.manifest/1"
+SCHEMA_2: Final = "mien.manifest/2"
+"""Has two more keys for emotion models, `EmotionManifest.copies_sha256` and `EmotionManifest.logit_offsets`."""
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="lower case, digits, . _ -")]
@@ -121,7 +123,7 @@ class GoldenSpec(Strict, frozen=True):
 class Manifest(Strict, frozen=True, tag_field="task"):
     """What every bundle says of itself."""
 
-    schema: Literal["mien.manifest/1"]
+    schema: Literal["mien.manifest/1", "mien.manifest/2"]
     name: Name
     version: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+$")]
     status: Literal["passed", "failed", "undecided", "unverified"]
@@ -148,13 +150,45 @@ class Thresholds(Strict, frozen=True):
     margin: Share
 
 
+class LogitOffsets(Strict, frozen=True):
+    """Operating points: what is added to the logits, in the order of the labels, before the temperature.
+
+    ``natural`` names each expression as often as it occurs, which statistics need; ``balanced`` gives up accuracy so
+    that the rare ones are seen.
+    """
+
+    natural: tuple[float, ...]
+    balanced: tuple[float, ...]
+
+
+Prior: TypeAlias = Literal["natural", "balanced"]
+
+
 class EmotionManifest(Manifest, frozen=True, tag="emotion"):
-    """A classifier of face crops; the output is logits in the order of ``labels``."""
+    """A classifier of face crops; the output is logits in the order of ``labels``.
+
+    The last two keys are those of ``mien.manifest/2``: the SHA-256 of the list of test pictures with a copy among the
+    training pictures (null where none was made), and the operating points.
+    """
 
     labels: tuple[str, ...]
     crop: Crop
     temperature: Positive
     thresholds: Thresholds
+    copies_sha256: Sha256 | UnsetType | None = UNSET
+    logit_offsets: LogitOffsets | UnsetType = UNSET
+
+    def offsets(self, prior: Prior) -> tuple[float, ...]:
+        """Return what is added to the logits at an operating point.
+
+        Raises:
+            BundleError: a bundle of ``mien.manifest/1``, which has the natural one only.
+        """
+        if isinstance(self.logit_offsets, LogitOffsets):
+            return self.logit_offsets.balanced if prior == "balanced" else self.logit_offsets.natural
+        if prior == "natural":
+            return (0.0,) * len(self.labels)
+        raise BundleError(self.full_name, f'logit_offsets: {SCHEMA} has none; "{prior}" needs a bundle of {SCHEMA_2}')
 
 
 class HeadScale(Strict, frozen=True):
@@ -203,7 +237,24 @@ def decode_manifest(raw: bytes, *, file: str | Path) -> AnyManifest:
     return manifest
 
 
+def _check_schema(manifest: EmotionManifest, file: str | Path) -> None:
+    for key in ("copies_sha256", "logit_offsets"):
+        is_there = getattr(manifest, key) is not UNSET
+        if is_there and manifest.schema == SCHEMA:
+            raise BundleError(file, f"Object contains unknown field `{key}`, which is of {SCHEMA_2}")
+        if not is_there and manifest.schema == SCHEMA_2:
+            raise BundleError(file, f"Object missing required field `{key}` of {SCHEMA_2}")
+    if isinstance(manifest.logit_offsets, LogitOffsets):
+        for name in ("natural", "balanced"):
+            count = len(getattr(manifest.logit_offsets, name))
+            if count != len(manifest.labels):
+                raise BundleError(
+                    file, f"logit_offsets.{name}: {count} numbers, but there are {len(manifest.labels)} labels"
+                )
+
+
 def _check_emotion(manifest: EmotionManifest, file: str | Path) -> None:
+    _check_schema(manifest, file)
     if len(manifest.outputs) != 1:
         raise BundleError(file, f"outputs: {len(manifest.outputs)} of them; an emotion model has exactly 1")
     classes = manifest.outputs[0].shape[-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,15 +20,19 @@ def dequantize(raw: npt.NDArray[np.generic], *, scale: float, zero_point: int) -
     return values
 
 
-def softmax(logits: npt.NDArray[np.float32], *, temperature: float = 1.0) -> npt.NDArray[np.float32]:
-    """Probabilities ``softmax(logits / temperature)`` along the last axis, float32.
+def softmax(
+    logits: npt.NDArray[np.float32], *, temperature: float = 1.0, offsets: Sequence[float] | None = None
+) -> npt.NDArray[np.float32]:
+    """Probabilities ``softmax((logits + offsets) / temperature)`` along the last axis, float32.
 
     Args:
         logits: (..., labels) float32.
         temperature: > 0; fitted on labelled validation data (Guo et al., On Calibration of Modern Neural Networks,
             2017).
+        offsets: (labels,) of an operating point (`edge.contract.manifest.LogitOffsets`); None for 0.
     """
-    z = logits * np.float32(1.0 / temperature)
+    z = logits if offsets is None else logits + np.asarray(offsets, np.float32)
+    z = z * np.float32(1.0 / temperature)
     z = np.exp(z - z.max(axis=-1, keepdims=True))
     probabilities: npt.NDArray[np.float32] = z / z.sum(axis=-1, keepdims=True)
     return probabilities

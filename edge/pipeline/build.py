@@ -119,7 +119,7 @@ def build_pipeline(
     pipeline = Pipeline(
         detector=detector,
         tracker=open_tracker(config.track, new_id=new_id, start_score=config.detect.score),
-        classifier=EmotionClassifier(emotion.manifest, emotion.model.interpreter),
+        classifier=EmotionClassifier(emotion.manifest, emotion.model.interpreter, prior=config.emotion.prior),
         smoother=EmotionSmoother(
             emotion.manifest.labels,
             smooth=config.smooth,

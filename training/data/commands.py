@@ -52,6 +52,24 @@ def data(
     out.print(f"page: {page}")
 
 
+def copies(
+    datasets: DataArguments,
+    of: Annotated[list[str], typer.Option("--of", help="What was trained on; may be given again.", metavar=_SPEC)],
+    file: Annotated[Path, typer.Option("--out", "-o", help="The list to write.")] = Path("copies.txt"),
+) -> None:
+    """List test pictures that are a training picture too, identical, nearly so or mirrored, by their SHA-256."""
+    from convert.datasets import read_datasets
+    from training.data.copies import encode_copies, find_copies
+    from training.evaluate.command import read_for_evaluation
+    from training.files import write_file
+
+    tests, trained_on = read_for_evaluation(datasets), read_datasets(of)
+    with err.status("comparing every picture with every other"):
+        copied = find_copies(tests, trained_on)
+    write_file(file, encode_copies(tests, copied))
+    out.print(f"{file}: {int(copied.sum()):,} of {len(tests):,} pictures have a copy in {trained_on.name}")
+
+
 def prepare(
     datasets: DataArguments,
     validation: Annotated[float, typer.Option(help="Share cut off for validation where the data name none.")] = 0.1,
