@@ -123,6 +123,8 @@ def decode_options(raw: Mapping[str, Any], kind: type[S], *, key: str = "") -> S
     bounds = bounds_of(declared)
     if bounds and isinstance(value, int | float) and not isinstance(value, bool):
         problem = f"{shown(value)} is not in {bounds[0]:g}..{bounds[1]:g}"
+    elif (choices := _choices_of(declared)) and isinstance(value, str):
+        problem = f"{shown(value)}: not one of {', '.join(choices)}"
     else:
         problem = f"{shown(value)}: {problem[:1].lower()}{problem[1:]}"
     raise ConfigError(".".join(filter(None, (key, where))), problem)
@@ -195,6 +197,12 @@ def _look_up(raw: Any, kind: Any, path: list[str]) -> tuple[Any, Any]:
 
 def _is_struct(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _choices_of(kind: Any) -> list[str]:
+    """Return the words that a type allows, where it is a choice."""
+    schema = {} if kind is None else msgspec.json.schema(kind)
+    return [str(word) for word in schema.get("enum", ())]
 
 
 def bounds_of(kind: Any) -> tuple[float, float] | None:

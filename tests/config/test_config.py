@@ -39,6 +39,21 @@ def test_a_mistake_is_one_line_with_file_key_value_and_what_is_allowed(raw: dict
     assert caught.value.exit_code == EXIT_CONFIG
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "choices"),
+    [
+        ("emotion", "prior", "balanced, natural"),
+        ("mqtt", "version", "3.1.1, 5, auto"),
+        ("detect", "schedule", "adaptive, every_frame"),
+    ],
+)
+def test_a_wrong_word_is_shown_shortened_with_the_words_that_are_allowed(section: str, key: str, choices: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_config({section: {key: "x" * 5000}})
+    assert str(caught.value).endswith(f"…: not one of {choices}")
+    assert len(str(caught.value)) < 300
+
+
 def test_a_file_that_is_missing_or_not_toml_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_config(tmp_path / "nowhere.toml")

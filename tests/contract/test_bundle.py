@@ -99,11 +99,54 @@ def test_every_key_of_the_manifest_is_demanded(path: tuple[Any, ...], planted: t
     assert caught.value.exit_code == EXIT_CONFIG
 
 
+def second(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Makes it one of ``mien.manifest/2``."""
+    offsets = {"natural": [0.0] * 7, "balanced": [0.5, 0.0, 0.0, 0.0, 0.0, 0.0, -0.5]}
+    manifest.update(schema="mien.manifest/2", copies_sha256="0" * 64, logit_offsets=offsets)
+    return manifest
+
+
+def test_a_bundle_of_the_second_schema_has_two_operating_points_and_survives_a_round_trip(
+    planted: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, manifest = planted
+    rewrite(folder, second(manifest))
+    loaded = load_emotion_bundle(folder).manifest
+    assert loaded.offsets("natural") == (0.0,) * 7
+    assert loaded.offsets("balanced") == (0.5, 0.0, 0.0, 0.0, 0.0, 0.0, -0.5)
+    assert decode_manifest(encode_json(loaded), file="again") == loaded
+
+
+def test_a_bundle_of_the_first_schema_is_read_and_written_as_it_was_and_has_one_operating_point(
+    planted: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, manifest = planted
+    loaded = load_emotion_bundle(folder).manifest
+    assert json.loads(encode_json(loaded)) == manifest
+    assert loaded.offsets("natural") == (0.0,) * 7
+    with pytest.raises(BundleError, match="balanced") as caught:
+        loaded.offsets("balanced")
+    assert caught.value.exit_code == EXIT_CONFIG
+
+
 MISTAKES = [
     ("colour", lambda m: m["input"].update(colour="sepia"), "input.colour"),
     ("unknown key", lambda m: m.update(extra=1), "extra"),
     ("unknown inner key", lambda m: m["crop"].update(extra=1), "extra"),
-    ("future schema", lambda m: m.update(schema="mien.manifest/2"), "schema"),
+    ("future schema", lambda m: m.update(schema="mien.manifest/3"), "schema"),
+    ("second schema without its keys", lambda m: m.update(schema="mien.manifest/2"), "copies_sha256"),
+    ("second schema without offsets", lambda m: (second(m), m.pop("logit_offsets")), "logit_offsets"),
+    ("second schema's key in the first", lambda m: m.update(copies_sha256=None), "copies_sha256"),
+    (
+        "second schema's offsets in the first",
+        lambda m: (second(m), m.update(schema="mien.manifest/1"), m.pop("copies_sha256")),
+        "logit_offsets",
+    ),
+    (
+        "offsets of another number",
+        lambda m: second(m)["logit_offsets"].update(balanced=[0.5] * 6),
+        "logit_offsets.balanced: 6",
+    ),
     ("label count", lambda m: m.update(labels=LABELS[:6]), "6 labels, but the output has 7"),
     ("label twice", lambda m: m.update(labels=[*LABELS[:6], "angry"]), "twice"),
     ("crop version", lambda m: m["crop"].update(version=9), "crop.version: 9 is unknown"),

@@ -89,7 +89,7 @@ def test_a_link_does_not_show_a_secret_to_everybody(store: Path, tmp_path: Path)
 SPOILED = [
     ("flipped byte", lambda folder: flip_byte(folder / "model.tflite"), r"model\.tflite: sha256"),
     ("missing file", lambda folder: (folder / "golden.npz").unlink(), r"golden\.npz: No such file"),
-    ("future", lambda folder: edit_manifest(folder, lambda m: m.update(schema="mien.manifest/2")), "schema"),
+    ("future", lambda folder: edit_manifest(folder, lambda m: m.update(schema="mien.manifest/3")), "schema"),
     ("golden", change_golden, "golden samples differ by"),
     ("gate", lambda folder: edit_manifest(folder, lambda m: m.update(status="failed")), "status: failed"),
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,11 @@ import numpy as np
 import pytest
 from scenery import dataset_of, scenery
 
+from edge.bundles.locate import find_bundle
+from edge.contract.bundle import load_emotion_bundle
 from edge.contract.labels import LABELS
 from edge.errors import DataError, MienError, UsageError
+from training.data.copies import encode_copies
 from training.data.crop_jitter import CENTRE_X_IQR, CENTRE_Y_IQR, SIDE_IQR, draw_moves, move_crops
 from training.evaluate.command import evaluate_command, read_for_evaluation
 from training.evaluate.evaluate import (
@@ -26,7 +31,8 @@ from training.evaluate.evaluate import (
     evaluate,
     fit_on,
 )
-from training.evaluate.models import EvaluatedModel
+from training.evaluate.models import EvaluatedModel, load_evaluated_model
+from training.evaluate.protocols import count_contempt, ten_views
 
 pytest.importorskip("matplotlib", reason="pip install 'mien[training]'")
 
@@ -34,7 +40,8 @@ pytest.importorskip("matplotlib", reason="pip install 'mien[training]'")
 def model_that_says(
     answer: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]], labels: tuple[str, ...] = LABELS, **changes: Any
 ) -> EvaluatedModel:
-    fields = {"name": "made@1.0.0", "kind": "bundle", "size_px": 48, "colour": "grey", "temperature": 1.0} | changes
+    fields = {"name": "made@1.0.0", "kind": "bundle", "size_px": 48, "colour": "grey", "temperature": 1.0}
+    fields |= {"prior": "natural", "copies_sha256": None} | changes
     return EvaluatedModel(labels=labels, logits=lambda pixels: answer(pixels).astype(np.float32), **fields)
 
 
@@ -126,6 +133,60 @@ def test_flipping_averages_the_two_views() -> None:
     assert flipped.report.flip
     assert flipped.scores[0, 4] == pytest.approx(0.5 * (np.exp(2) / (np.exp(3) + np.exp(2) + 5)
                                                         + np.exp(2) / (np.exp(2) + 6)), rel=1e-4)  # fmt: skip
+
+
+def test_copies_of_training_pictures_are_left_out_of_the_clean_figure_by_their_list(tmp_path: Path) -> None:
+    data = coded([3, 3, 3, 4], [0.9, 0.8, 0.7, 0.6], [3, 3, 4, 0])
+    file = tmp_path / "copies.txt"
+    file.write_bytes(encode_copies(data, np.array([True, True, False, False])))
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    for named, told in ((None, None), (digest, True), ("0" * 64, False)):
+        report = evaluate(model_that_says(read_code, copies_sha256=named), data, copies=file).report
+        assert report.accuracy.value == pytest.approx(0.5)
+        assert report.clean is not None
+        assert (report.clean.accuracy.value, report.clean.accuracy.n, report.clean.copies) == (0.0, 2, 2)
+        assert (report.clean.copies_sha256, report.clean.of_bundle) == (digest, told)
+
+
+def test_pictures_of_the_eighth_class_count_as_wrong() -> None:
+    data = coded([3, 3, 3, 4], [0.9, 0.8, 0.7, 0.6], [3, 3, 4, 4])
+    found = evaluate(model_that_says(read_code), data, contempt=4).report.protocols
+    assert found is not None
+    assert found.eight_classes is not None
+    assert (found.eight_classes.value, found.eight_classes.n) == (3 / 8, 8)
+
+
+def test_ten_views_are_the_corners_and_the_centre_and_their_mirror_images() -> None:
+    ramp = np.arange(48, dtype=np.uint8)
+    pixels = np.stack([np.repeat(ramp[None], 48, axis=0), np.repeat(ramp[:, None], 48, axis=1)])[..., None]
+    views = list(ten_views(pixels))
+    assert [view.shape for view in views] == [(2, 48, 48, 1)] * 10
+    columns = [(int(view[0, 5, 0, 0]), int(view[0, 5, -1, 0])) for view in views]
+    assert columns == [(0, 43), (43, 0), (4, 47), (47, 4), (0, 43), (43, 0), (4, 47), (47, 4), (2, 45), (45, 2)]
+    assert [int(view[1, 0, 5, 0]) for view in views[::2]] == [0, 0, 4, 4, 2]
+
+
+def test_contempt_is_counted_by_the_majority_without_single_votes() -> None:
+    data = coded([3] * 4, [0.9] * 4, [3] * 4)
+    votes = np.zeros((4, 10), np.uint8)
+    votes[0, [7, 0]] = 6, 4
+    votes[1, [7, 0]] = 5, 5
+    votes[2, [7, 0, 1]] = 2, 1, 1
+    votes[3] = 255
+    assert count_contempt(replace(data, votes=votes)) == 2
+    assert count_contempt(data) == 0
+
+
+def test_a_bundle_is_measured_at_either_operating_point_and_a_run_at_one(tmp_path: Path) -> None:
+    natural, balanced = (load_evaluated_model("emotion-ferplus", prior=prior) for prior in ("natural", "balanced"))
+    pixels = np.stack([cv2.resize(image, (48, 48)) for image in scenery(6)])[..., None]
+    moved = (balanced.logits(pixels) - natural.logits(pixels)).mean(axis=0)
+    wanted = np.array(load_emotion_bundle(find_bundle("emotion-ferplus")).manifest.offsets("balanced"))
+    np.testing.assert_allclose(moved - moved.mean(), wanted - wanted.mean(), atol=1e-3)
+    assert np.abs(wanted).max() > 0.1
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(UsageError, match="--prior balanced"):
+        load_evaluated_model(str(tmp_path), prior="balanced")
 
 
 def test_two_models_are_compared_on_the_same_pictures() -> None:

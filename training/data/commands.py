@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from edge.contract.labels import LABELS
+from edge.contract.manifest import Prior
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -109,6 +110,13 @@ def evaluate(
     scatter: Annotated[
         bool, typer.Option("--scatter", help="Measure under the scatter of the device's crops.")
     ] = False,
+    prior: Annotated[str, typer.Option(help="Operating point of a bundle: natural or balanced.")] = "natural",
+    copies: Annotated[
+        Path | None, typer.Option(help="List by mien-train copies: accuracy without these.", metavar="FILE")
+    ] = None,
+    protocols: Annotated[
+        bool, typer.Option("--protocols", help="Mirror images, ten views and FER+'s eight classes, too.")
+    ] = False,
     folder: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for page and charts.")] = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -117,14 +125,28 @@ def evaluate(
 
     if not datasets:
         raise UsageError(f"evaluate: no data; say --data {_SPEC}")
+    if prior not in get_args(Prior):
+        raise UsageError(f"--prior: {prior}: not one of {', '.join(get_args(Prior))}")
     with err.status("measuring"):
         report = evaluate_command(
             model, datasets, calibrate=calibrate or (), other=compare, flip=flip, scatter=scatter,
-            out=folder, json_file=json_file,
+            prior=cast(Prior, prior), copies=copies, protocols=protocols, out=folder, json_file=json_file,
         )  # fmt: skip
     _print_report(report)
     if folder is not None:
         out.print(f"page: {folder / 'evaluation.html'}")
+
+
+def _print_protocols(report: Report) -> None:
+    if report.clean is not None:
+        note = " (not the list that the bundle names)" if report.clean.of_bundle is False else ""
+        without = f"without {report.clean.copies:,} copies{note}"
+        out.print(f"{without}: {_percent(report.clean.accuracy)} of {report.clean.accuracy.n:,}")
+    if report.protocols is not None:
+        found = report.protocols
+        out.print(f"with mirror images {_percent(found.flip)}; ten views {_percent(found.ten)}")
+        if found.eight_classes is not None:
+            out.print(f"FER+'s eight classes {_percent(found.eight_classes)} of {found.eight_classes.n:,}")
 
 
 def _print_report(report: Report) -> None:
@@ -136,6 +158,7 @@ def _print_report(report: Report) -> None:
     out.print(f"accuracy {_percent(report.accuracy)} of {report.n:,}", style="bold")
     if report.accuracy_by_subject is not None:
         out.print(f"by person: {_percent(report.accuracy_by_subject)}")
+    _print_protocols(report)
     if report.left_out:
         out.print(f"{report.left_out:,} pictures left out: classes that the model lacks")
     belief = report.calibration

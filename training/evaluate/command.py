@@ -8,9 +8,11 @@ from pathlib import Path
 
 from convert.datasets import Dataset, DatasetSpec, concatenate, read_dataset
 from convert.datasets.split_names import PRIVATE_TEST, PUBLIC_TEST, TEST
+from edge.contract.manifest import Prior
 from edge.errors import UsageError
 from training.evaluate.evaluate import Report, encode_report, evaluate, fit_on
 from training.evaluate.models import load_evaluated_model
+from training.evaluate.protocols import count_contempt
 from training.evaluate.report import write_pages
 from training.files import write_file
 
@@ -23,6 +25,9 @@ def evaluate_command(
     other: str | None = None,
     flip: bool = False,
     scatter: bool = False,
+    prior: Prior = "natural",
+    copies: Path | None = None,
+    protocols: bool = False,
     out: Path | None = None,
     json_file: Path | None = None,
 ) -> Report:
@@ -35,6 +40,9 @@ def evaluate_command(
         other: a second run or bundle to compare with.
         flip: average over the picture and its mirror image.
         scatter: measure under the device's scatter, too.
+        prior: the operating point.
+        copies: list of test pictures that are training pictures too, for the figure without them.
+        protocols: measure by other protocols, too.
         out: folder for the page and the charts.
         json_file: the report as JSON.
 
@@ -45,7 +53,7 @@ def evaluate_command(
     held_out = concatenate([read_dataset(spec) for spec in calibrate]) if calibrate else None
     if held_out is not None:
         _refuse_overlap(held_out, dataset)
-    model = load_evaluated_model(name_or_path)
+    model = load_evaluated_model(name_or_path, prior=prior)
     if held_out is None and model.kind == "run":
         held_out = _validation_of_run(Path(name_or_path))
     found = evaluate(
@@ -54,7 +62,9 @@ def evaluate_command(
         temperature=fit_on(model, held_out, flip=flip) if held_out is not None else None,
         flip=flip,
         scatter=scatter,
-        other=load_evaluated_model(other) if other else None,
+        other=load_evaluated_model(other, prior=prior) if other else None,
+        copies=copies,
+        contempt=_count_contempt(data) if protocols else None,
     )
     if out is not None:
         write_pages(found, out)
@@ -63,15 +73,22 @@ def evaluate_command(
     return found.report
 
 
-def read_for_evaluation(data: Sequence[str]) -> Dataset:
+def read_for_evaluation(data: Sequence[str | DatasetSpec]) -> Dataset:
     """Reads data sets; of one that names test splits, only those are kept unless a split is asked for."""
     parts = []
     for text in data:
-        spec = DatasetSpec.parse(text)
+        spec = text if isinstance(text, DatasetSpec) else DatasetSpec.parse(text)
         part = read_dataset(spec)
         tests = part.in_splits(TEST, PUBLIC_TEST, PRIVATE_TEST)
         parts.append(tests if len(tests) and not spec.splits else part)
     return concatenate(parts)
+
+
+def _count_contempt(data: Sequence[str]) -> int:
+    """Pictures of FER+'s eighth class that reading by FER+'s labels left out."""
+    voted = [spec for spec in map(DatasetSpec.parse, data) if spec.labels == "ferplus"]
+    parts = [read_for_evaluation([replace(spec, labels="own")]) for spec in voted]
+    return sum(map(count_contempt, parts))
 
 
 def _refuse_overlap(held_out: Dataset, dataset: Dataset) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -17,8 +18,10 @@ from convert.evaluation.classification import Bools, Calibration, Coverage, Ints
 from edge.contract.scores import softmax
 from edge.errors import DataError
 from edge.records import Floats
+from training.data.copies import read_copies
 from training.data.crop_jitter import DRAWS, FIXED, draw_moves, move_crops
-from training.evaluate.models import EvaluatedModel
+from training.evaluate.models import EvaluatedModel, Pixels
+from training.evaluate.protocols import flip_views, mean_scores, ten_views
 
 SCHEMA: Final = "mien.evaluation/1"
 COVERAGES: Final = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -102,6 +105,36 @@ class ComparisonFigures(Struct, frozen=True, kw_only=True):
     mcnemar_p: float
 
 
+class CleanFigures(Struct, frozen=True, kw_only=True):
+    """Accuracy without the test pictures that are training pictures too.
+
+    Attributes:
+        accuracy: of the rest.
+        copies: pictures left out.
+        copies_sha256: of their list.
+        of_bundle: whether the bundle names this list; null where it names none.
+    """
+
+    accuracy: Share
+    copies: int
+    copies_sha256: str
+    of_bundle: bool | None
+
+
+class ProtocolFigures(Struct, frozen=True, kw_only=True):
+    """Accuracy by other protocols, on the same pictures.
+
+    Attributes:
+        flip: mean over the picture and its mirror image.
+        ten: mean over the corners and the centre, and their mirror images.
+        eight_classes: FER+'s own: pictures with a majority for contempt count as wrong; null without such pictures.
+    """
+
+    flip: Share
+    ten: Share
+    eight_classes: Share | None
+
+
 class Report(Struct, frozen=True, kw_only=True):
     """What ``mien-train evaluate --json`` writes.
 
@@ -115,7 +148,10 @@ class Report(Struct, frozen=True, kw_only=True):
         left_out: pictures of classes that the model does not have.
         labels: the model's classes, in the order of ``confusion``.
         flip: whether scores are the mean over the picture and its mirror image.
+        prior: the operating point.
         accuracy: with Wilson's interval.
+        clean: null where no list of copies was given.
+        protocols: null where they were not asked for.
         accuracy_by_subject: with an interval that draws whole people (bootstrap); null where people are unknown.
         balanced_accuracy: mean recall over the classes with pictures.
         macro_f1: mean F1 over the classes with pictures.
@@ -136,7 +172,10 @@ class Report(Struct, frozen=True, kw_only=True):
     left_out: int
     labels: tuple[str, ...]
     flip: bool
+    prior: str
     accuracy: Share
+    clean: CleanFigures | None
+    protocols: ProtocolFigures | None
     accuracy_by_subject: Share | None
     balanced_accuracy: float
     macro_f1: float
@@ -188,6 +227,8 @@ def evaluate(
     flip: bool = False,
     scatter: bool = False,
     other: EvaluatedModel | None = None,
+    copies: Path | None = None,
+    contempt: int | None = None,
 ) -> Evaluation:
     """Measures a model.
 
@@ -198,6 +239,8 @@ def evaluate(
         flip: scores are averaged over the picture and its mirror image (test-time augmentation).
         scatter: measure again under the scatter of the device's crops.
         other: a second model to compare with on the same pictures.
+        copies: list of test pictures that are training pictures too (`training.data.copies`).
+        contempt: measure by other protocols, too; so many more pictures are of FER+'s eighth class.
 
     Raises:
         DataError: no picture of any of the model's classes.
@@ -221,6 +264,9 @@ def evaluate(
         left_out=len(dataset) - len(chosen),
         labels=model.labels,
         flip=flip,
+        prior=model.prior,
+        clean=_clean(model, chosen, correct, copies) if copies else None,
+        protocols=None if contempt is None else _protocols(model, chosen, labels, correct, contempt),
         accuracy=_share(classification.wilson_rate(int(correct.sum()), len(correct))),
         accuracy_by_subject=_by_subject(chosen, correct),
         balanced_accuracy=classification.balanced_accuracy(confusion),
@@ -261,6 +307,32 @@ def _of_known_classes(model: EvaluatedModel, dataset: Dataset) -> tuple[Dataset,
     if not known.any():
         raise DataError(dataset.name, f"no picture of any class of {model.name}: {', '.join(model.labels)}")
     return dataset.select(known), positions[known]
+
+
+def _clean(model: EvaluatedModel, dataset: Dataset, correct: Bools, file: Path) -> CleanFigures:
+    copied, digest = read_copies(file, dataset)
+    kept = correct[~copied]
+    return CleanFigures(
+        accuracy=_share(classification.wilson_rate(int(kept.sum()), len(kept))),
+        copies=int(copied.sum()),
+        copies_sha256=digest,
+        of_bundle=None if model.copies_sha256 is None else model.copies_sha256 == digest,
+    )
+
+
+def _protocols(model: EvaluatedModel, dataset: Dataset, labels: Ints, correct: Bools, contempt: int) -> ProtocolFigures:
+    pixels = dataset.model_inputs(size_px=model.size_px, colour=model.colour)
+
+    def share(views: Iterator[Pixels]) -> Share:
+        right = int((mean_scores(model.logits, views).argmax(axis=1) == labels).sum())
+        return _share(classification.wilson_rate(right, len(labels)))
+
+    eight = classification.wilson_rate(int(correct.sum()), len(correct) + contempt)
+    return ProtocolFigures(
+        flip=share(flip_views(pixels)),
+        ten=share(ten_views(pixels)),
+        eight_classes=_share(eight) if contempt else None,
+    )
 
 
 def _logits(model: EvaluatedModel, dataset: Dataset, *, flip: bool) -> Floats:

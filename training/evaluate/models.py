@@ -13,7 +13,8 @@ import numpy.typing as npt
 from convert.datasets.dataset import Colour
 from edge.bundles.locate import find_bundle
 from edge.contract.bundle import load_emotion_bundle
-from edge.errors import DataError
+from edge.contract.manifest import Prior
+from edge.errors import DataError, UsageError
 from edge.records import Floats
 from training.backend import start_keras
 
@@ -31,6 +32,8 @@ class EvaluatedModel:
         labels: its classes in its order.
         size_px: side of its input.
         colour: of its input.
+        prior: the operating point.
+        copies_sha256: of the list of test pictures that it was trained on, if its bundle names one.
         temperature: what its scores are divided by before softmax where it ships; 1 for a run.
         logits: (n, size_px, size_px, channels) uint8 to (n, labels) float32 logits, up to a constant a picture.
     """
@@ -41,27 +44,38 @@ class EvaluatedModel:
     size_px: int
     colour: Colour
     temperature: float
+    prior: Prior
+    copies_sha256: str | None
     logits: Callable[[Pixels], Floats]
 
 
-def load_evaluated_model(name_or_path: str) -> EvaluatedModel:
+def load_evaluated_model(name_or_path: str, *, prior: Prior = "natural") -> EvaluatedModel:
     """A run folder, a bundle's folder, or the name of a bundle that ships.
 
+    Args:
+        name_or_path: of the model.
+        prior: the operating point of a bundle; a run has the natural one.
+
     Raises:
-        BundleError: neither, or a bundle that does not verify.
+        UsageError: another operating point of a run.
+        BundleError: neither, or a bundle that does not verify or does not have the operating point.
         DataError: a run without weights.
     """
     path = Path(name_or_path).expanduser()
-    return _load_run(path) if (path / RUN_FILE).is_file() else _load_bundle(find_bundle(name_or_path))
+    if not (path / RUN_FILE).is_file():
+        return _load_bundle(find_bundle(name_or_path), prior)
+    if prior != "natural":
+        raise UsageError(f"--prior {prior}: {path} is a run; the operating points are a bundle's")
+    return _load_run(path)
 
 
-def _load_bundle(path: Path) -> EvaluatedModel:
+def _load_bundle(path: Path, prior: Prior) -> EvaluatedModel:
     """The code that ships is the code that is measured: golden samples, integer shift, softmax and all."""
     from edge.infer import load_model
     from edge.infer.classifier import EmotionClassifier
 
     bundle = load_emotion_bundle(path)
-    classifier = EmotionClassifier(bundle.manifest, load_model(bundle).interpreter)
+    classifier = EmotionClassifier(bundle.manifest, load_model(bundle).interpreter, prior=prior)
     temperature = bundle.manifest.temperature
 
     def logits(pixels: Pixels) -> Floats:
@@ -76,6 +90,8 @@ def _load_bundle(path: Path) -> EvaluatedModel:
         size_px=bundle.manifest.crop.size_px,
         colour=bundle.manifest.input.colour,
         temperature=temperature,
+        prior=prior,
+        copies_sha256=bundle.manifest.copies_sha256 or None,
         logits=logits,
     )
 
@@ -103,5 +119,7 @@ def _load_run(path: Path) -> EvaluatedModel:
         size_px=recipe.input.size_px,
         colour=recipe.input.colour,
         temperature=1.0,
+        prior="natural",
+        copies_sha256=None,
         logits=logits,
     )

@@ -48,6 +48,7 @@ def render_page(report: Report, charts: dict[str, bytes]) -> str:
     """The whole page as self-contained HTML."""
     how = "measured through edge.infer, the code that ships" if report.kind == "bundle" else "float, through Keras"
     flipped = ", mean over the picture and its mirror image" if report.flip else ""
+    flipped += ", balanced operating point" if report.prior == "balanced" else ""
     return page.page(
         f"{report.model} on {report.data}",
         f"{report.n:,} pictures, {how}{flipped}.",
@@ -67,6 +68,13 @@ def _cards(report: Report) -> str:
     ]
     if report.accuracy_by_subject is not None:
         items.insert(1, (_interval(report.accuracy_by_subject), "interval when whole people are drawn", ""))
+    if report.clean is not None:
+        items.append((_percent(report.clean.accuracy.value), f"without {report.clean.copies:,} copies", ""))
+    if report.protocols is not None:
+        items.append((_percent(report.protocols.flip.value), "with mirror images", ""))
+        items.append((_percent(report.protocols.ten.value), "mean over ten views", ""))
+        if report.protocols.eight_classes is not None:
+            items.append((_percent(report.protocols.eight_classes.value), "FER+'s eight classes", ""))
     if report.left_out:
         items.append((f"{report.left_out:,}", "pictures left out: classes that the model lacks", "warn"))
     return page.cards(items)
