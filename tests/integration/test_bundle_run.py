@@ -85,7 +85,7 @@ SPOILED = [
     ("missing model", lambda folder: (folder / "model.tflite").unlink(), r"model\.tflite: No such file"),
     ("missing manifest", lambda folder: (folder / "manifest.json").unlink(), r"manifest\.json: No such file"),
     ("empty manifest", lambda folder: (folder / "manifest.json").write_bytes(b""), r"manifest\.json: "),
-    ("future", lambda folder: edit_manifest(folder, lambda m: m.update(schema="mien.manifest/2")), "schema"),
+    ("future", lambda folder: edit_manifest(folder, lambda m: m.update(schema="mien.manifest/3")), "schema"),
     ("golden", change_golden, "golden samples differ by up to "),
     ("gate", lambda folder: edit_manifest(folder, lambda m: m.update(status="failed")), "status: failed"),
 ]
