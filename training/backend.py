@@ -19,7 +19,8 @@ BACKENDS: Final = {
 def start_keras() -> None:
     """Imports Keras and makes its backend compute something, while the backend's start-up notices go nowhere.
 
-    TensorFlow does not heed its own ``TF_CPP_MIN_LOG_LEVEL`` for them.
+    TensorFlow does not heed its own ``TF_CPP_MIN_LOG_LEVEL`` for them. OpenMP's threads wait asleep, not spinning,
+    unless ``OMP_WAIT_POLICY`` says otherwise: on cores that others use too, threads that spin hold up those that work.
 
     Raises:
         MissingDependencyError: Keras or its backend is not installed.
@@ -28,6 +29,7 @@ def start_keras() -> None:
     chosen = os.environ.get("KERAS_BACKEND")
     if chosen and chosen not in BACKENDS:
         raise UsageError(f"KERAS_BACKEND={chosen}: Keras computes with tensorflow, jax or torch")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when the backend is loaded
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what comes after the start
     try:
         with quiet_native_log():
