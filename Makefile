@@ -6,7 +6,7 @@ EXTRAS = demo,onnx,signatures,training
 comma = ,
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: help demo test test-edge lint types lock clean soak device-test power-cut-test
+.PHONY: help demo models test test-edge lint types lock clean soak device-test power-cut-test
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := demo
 
@@ -25,6 +25,9 @@ test: $(VENV)/dev.stamp             ## all tests; what needs a missing tool is s
 EDGE_TESTS = $(filter-out %/convert/ %/training/ %/device/ %/integration/ %/benchmarks/ %/__pycache__/,$(wildcard tests/*/))
 test-edge: $(VENV)/dev.stamp        ## the tests of edge alone: no TensorFlow, no emulated device, two minutes
 	$(PYTEST) $(EDGE_TESTS) tests/integration/test_run.py $(ARGS)
+
+models: $(VENV)/dev.stamp           ## trains and converts the emotion models: DATA=fer2013.csv; training/models.mk says what and how long
+	$(MAKE) -f training/models.mk TRAIN=$(VENV)/bin/mien-train
 
 lint: $(VENV)/dev.stamp             ## ruff, and the floors of the house
 	$(VENV)/bin/ruff check .

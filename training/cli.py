@@ -56,6 +56,9 @@ def export(
     name: Annotated[str | None, typer.Option(help="Name of the bundle; otherwise the folder's.")] = None,
     notice: Annotated[list[str] | None, typer.Option(help="Line that must go with the weights; repeatable.")] = None,
     notes: Annotated[str | None, typer.Option(help="For the model card; otherwise the recipe's description.")] = None,
+    copies: Annotated[
+        Path | None, typer.Option(help="List of test pictures that are training pictures, by mien-train copies.")
+    ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="When the gate fails, find what brings the model back.")
     ] = False,
@@ -76,6 +79,7 @@ def export(
             name=name,
             notices=tuple(notice or ()),
             notes=notes,
+            copies=copies,
             repair=repair,
             force=force,
         )
@@ -229,11 +233,9 @@ def _fit(
 
 
 def _recipe_and_data(recipe: str, data: list[str] | None, *, epochs: int | None) -> tuple[Recipe, tuple[str, ...]]:
-    import msgspec
-
     from convert.datasets import hash_datasets
     from training.fit.run_folder import load_run
-    from training.recipe import load_recipe
+    from training.recipe import load_recipe, with_epochs
 
     if (Path(recipe) / "run.json").is_file():
         chosen, record = load_run(Path(recipe))
@@ -243,7 +245,7 @@ def _recipe_and_data(recipe: str, data: list[str] | None, *, epochs: int | None)
     else:
         chosen, specs = load_recipe(recipe), _specs(data)
     if epochs is not None:
-        chosen = msgspec.structs.replace(chosen, train=msgspec.structs.replace(chosen.train, epochs=epochs))
+        chosen = with_epochs(chosen, epochs)
     return chosen, specs
 
 

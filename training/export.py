@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from convert import QuantizeData, QuantizeOptions
+from convert.arguments import hash_list
 from convert.commands import run_quantize
 from convert.datasets import Dataset, DatasetSpec, majority_labels, read_datasets
 from edge.contract.manifest import DataSetUse, TrainedFrom
@@ -26,6 +27,7 @@ def export_run(
     name: str | None = None,
     notices: tuple[str, ...] = (),
     notes: str | None = None,
+    copies: Path | None = None,
     repair: bool = False,
     force: bool = False,
 ) -> int:
@@ -42,6 +44,7 @@ def export_run(
         name: of the bundle; the folder's where None.
         notices: lines that must go with the weights.
         notes: for the model card; the recipe's description where None.
+        copies: list of test pictures that are training pictures (`training.data.copies`), for the manifest.
         repair: when the gate fails, find what brings the model back.
         force: replace a bundle.
 
@@ -68,6 +71,7 @@ def export_run(
         notices=notices,
         notes=recipe.description if notes is None else notes,
         trained_from=trained_from(run),
+        copies_sha256=hash_list(copies),
         repair=repair,
     )
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import msgspec
 from msgspec import Struct, field
 
 from edge.config.loader import decode_options, read_toml
@@ -180,6 +181,13 @@ def load_recipe(name: str | Path) -> Recipe:
         raise ConfigError("", f"no such file, and no recipe of Mien's: {', '.join(recipe_names())}", file=name)
     with config_context(path):
         return check_recipe(decode_options(read_toml(path), Recipe))
+
+
+def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe with another number of epochs; a longer warm-up becomes as long as the training."""
+    warmup = min(recipe.train.warmup_epochs, epochs)
+    train = msgspec.structs.replace(recipe.train, epochs=epochs, warmup_epochs=warmup)
+    return msgspec.structs.replace(recipe, train=train)
 
 
 def recipe_names() -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from edge.errors import ConfigError
 from training.fit.run_folder import dump_recipe
-from training.recipe import load_recipe, recipe_names
+from training.recipe import load_recipe, recipe_names, with_epochs
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -54,3 +54,11 @@ def test_a_wrong_recipe_names_the_file_the_key_and_what_is_allowed(text: str, ne
 def test_an_unknown_recipe_lists_those_that_there_are() -> None:
     with pytest.raises(ConfigError, match=r"nothing-such: no such file, and no recipe of Mien's: .*sequential6"):
         load_recipe("nothing-such")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_with_fewer_epochs_can_be_read_again_out_of_its_run_folder(name: str, tmp_path: Path) -> None:
+    fewer = with_epochs(load_recipe(name), 1)
+    (tmp_path / "recipe.toml").write_text(dump_recipe(fewer))
+    assert load_recipe(tmp_path / "recipe.toml") == fewer
+    assert fewer.train.epochs == 1

@@ -35,7 +35,7 @@ from training.data.splits import TrainingData
 from training.files import write_file
 from training.fit.run_folder import CHECKPOINT, dump_recipe
 from training.fit.trainer import Reporter, fit
-from training.recipe import Recipe, check_recipe, load_recipe
+from training.recipe import Recipe, check_recipe, load_recipe, with_epochs
 
 TRIALS, BEST = "trials.csv", "best.toml"
 
@@ -215,7 +215,7 @@ def _make_tuner(
             epochs = int(trial.hyperparameters.values.get("tuner/epochs", space.epochs))
             run = Path(self.get_trial_dir(trial.trial_id)) / "run"
             try:
-                recipe = apply_values(base, {**values, "train.epochs": epochs})
+                recipe = with_epochs(apply_values(base, values), epochs)
                 record = fit(recipe, data, out=run, resume=(run / CHECKPOINT).is_file(), reporter=reporter)
             except Exception as error:
                 ours = isinstance(error, MienError)
