@@ -1,4 +1,4 @@
-"""The README says what is: every key, command, topic and exit code stands in it as the code has it."""
+"""The documents say what is: every key, command, topic and exit code stands in it as the code has it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from edge.config.reference import make_table
 from edge.publish.topics import TOPICS
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "edge" / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted(
+    path
+    for folder in ("", "edge", "convert", "training", "training/weights", "systemd")
+    for path in (ROOT / folder).glob("*.md")
+)
 
 
 def test_the_table_of_configuration_keys_is_the_one_that_the_types_give() -> None:
-    assert make_table() in README, "run: python -m edge.config.reference, and put the table into README.md"
+    assert make_table() in README, "run: python -m edge.config.reference, and put the table into edge/README.md"
 
 
 def test_every_command_is_documented() -> None:
@@ -66,10 +71,34 @@ def test_every_exit_code_of_the_device_is_documented_with_its_meaning() -> None:
     }
 
 
-def test_no_placeholder_is_left() -> None:
-    assert "<!--" not in README
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_placeholder_is_left(path: Path) -> None:
+    assert "<!--" not in path.read_text(encoding="utf-8")
 
 
-def test_every_local_file_that_is_named_exists() -> None:
-    for path in re.findall(r"`((?:edge|convert|training|systemd|tests)/[\w./-]+)`", README):
-        assert (ROOT / path).exists(), path
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_local_file_that_is_named_or_linked_exists(path: Path) -> None:
+    if path.name == "CHANGELOG.md":
+        return  # history names files as they were
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:edge|convert|training|systemd|tests)/[\w./@-]+)`", text):
+        assert (ROOT / name).exists(), name
+    for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):
+        assert (path.parent / link).exists(), link
+
+
+def test_the_front_page_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1200
+
+
+def test_links_within_a_document_lead_to_a_heading() -> None:
+    for path in DOCUMENTS:
+        for link, anchor in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", path.read_text(encoding="utf-8")):
+            if link.startswith("http"):
+                continue
+            target = (path.parent / link if link else path).read_text(encoding="utf-8")
+            heads = [
+                re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-")
+                for head in re.findall(r"^#+ (.*)", target, re.M)
+            ]
+            assert anchor in heads, f"{path.name}: {link}#{anchor}"

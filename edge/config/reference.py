@@ -1,4 +1,4 @@
-"""The configuration documents itself: commented example, README table and JSON Schema come out of its types."""
+"""Commented example, the table of `edge/README.md` and JSON Schema, made from the configuration's types."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make_example() -> str:
 
 
 def make_table() -> str:
-    """Return the README's Markdown table: key, default, allowed, meaning."""
+    """Return `edge/README.md`'s Markdown table: key, default, allowed, meaning."""
     rows = ["| key | default | allowed | meaning |", "| --- | --- | --- | --- |"]
     for section, fields in _sections():
         for key, default, allowed, description in fields:

@@ -1,4 +1,4 @@
-"""The sections of the configuration. Every key is described; the example and the README are made from them."""
+"""The sections of the configuration. Every key is described; example and reference are made from them."""
 
 from __future__ import annotations
 

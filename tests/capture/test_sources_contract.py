@@ -86,7 +86,7 @@ def test_a_source_delivers_frames_ends_and_closes_twice(kind: str, tmp_path: Pat
 @pytest.mark.parametrize("kind", SOURCES)
 def test_the_readme_names_every_source(kind: str) -> None:
     words = {"v4l2": "/dev/v4l", "network": "rtsp://", "pictures": "folder of pictures", "gstreamer": "gstreamer:"}
-    assert words.get(kind, kind) in (ROOT / "README.md").read_text()
+    assert words.get(kind, kind) in (ROOT / "edge" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("key", DETECTORS)

@@ -288,5 +288,5 @@ def test_a_child_that_crashes_or_hangs_is_a_finding_not_the_end() -> None:
 
 
 def test_every_check_is_in_the_readme() -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    readme = (Path(__file__).resolve().parents[2] / "edge" / "README.md").read_text()
     assert all(f"`{name}`" in readme for name in CHECKS)

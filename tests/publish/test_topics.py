@@ -18,7 +18,7 @@ from edge.publish.mqtt.mailbox import RETAINED
 from edge.publish.topics import TOPICS, VERSIONS, Delivery
 from edge.registry import load_entry
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "edge" / "README.md").read_text(encoding="utf-8")
 
 
 def documented() -> dict[str, tuple[str, str]]:
