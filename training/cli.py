@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -82,6 +84,7 @@ def export(
             copies=copies,
             repair=repair,
             force=force,
+            say=data_commands.say,
         )
     )
 
@@ -143,8 +146,11 @@ def kfold(
     start_keras()
     from training.search.kfold import kfold as cross_validate
 
-    with ConsoleReporter(err, epochs=chosen.train.epochs) as reporter:
-        report = cross_validate(chosen, specs, folds=folds, out=out_folder, reporter=reporter)
+    with (
+        _says_how_to_go_on("the same command goes on with what is finished"),
+        ConsoleReporter(err, epochs=chosen.train.epochs) as reporter,
+    ):
+        report = cross_validate(chosen, specs, folds=folds, out=out_folder, reporter=reporter, say=reporter.say)
     table = Table("fold", "pictures", "accuracy")
     for fold, (count, accuracy) in enumerate(zip(report.counts, report.accuracies, strict=True)):
         table.add_row(str(fold), str(count), f"{100 * accuracy:.2f} %")
@@ -168,7 +174,10 @@ def tune(
     from training.search.tune import tune as search
 
     chosen, base = load_space(space, trials=trials, epochs=epochs)
-    with ConsoleReporter(err, epochs=chosen.epochs) as reporter:
+    with (
+        _says_how_to_go_on("the same command goes on with what is finished"),
+        ConsoleReporter(err, epochs=chosen.epochs) as reporter,
+    ):
         pictures = load_training_data(_specs(data), base)
         found = search(chosen, base, pictures, out=out_folder, reporter=reporter, say=reporter.say)
     table = Table("trial", "accuracy", *describe_values(found[0].values))
@@ -214,13 +223,16 @@ def _fit(
 
         loaded = load_teachers(teachers, chosen)
     known = None
-    if weights is not None and not resume:
+    if weights is not None:
         from training.fit.transfer import load_weights
 
         known = load_weights(weights, chosen)
         if before not in ({}, known.sha256):
             err.print(f"warning: {recipe}: {weights} is not what the run began with")
-    with ConsoleReporter(err, epochs=chosen.train.epochs) as reporter:
+    with (
+        _says_how_to_go_on(f"the same command with --resume goes on from {out_folder}"),
+        ConsoleReporter(err, epochs=chosen.train.epochs) as reporter,
+    ):
         record = train(
             chosen, training_data, out=out_folder, resume=resume, teachers=loaded, weights=known, reporter=reporter
         )
@@ -230,6 +242,16 @@ def _fit(
         f"(epoch {record.best.epoch} of {record.epochs})",
         soft_wrap=True,
     )
+
+
+@contextmanager
+def _says_how_to_go_on(line: str) -> Iterator[None]:
+    """Say how a training that is interrupted by Ctrl-C goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"interrupted: {line}", markup=False, soft_wrap=True)
+        raise
 
 
 def _recipe_and_data(recipe: str, data: list[str] | None, *, epochs: int | None) -> tuple[Recipe, tuple[str, ...]]:

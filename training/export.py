@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from convert.arguments import hash_list
 from convert.commands import run_quantize
 from convert.datasets import Dataset, DatasetSpec, majority_labels, read_datasets
 from edge.contract.manifest import DataSetUse, TrainedFrom
-from edge.errors import UsageError
-from training.data.splits import load_training_data
-from training.fit.run_folder import load_run, model_file
+from edge.errors import DataError, UsageError
+from training.data.splits import load_training_data, picture_hashes
+from training.fit.run_folder import load_run, model_file, validation_of_run
 
 
 def export_run(
@@ -30,6 +31,7 @@ def export_run(
     copies: Path | None = None,
     repair: bool = False,
     force: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> int:
     """Quantizes a run's network into a bundle whose manifest says what it was trained on.
 
@@ -47,12 +49,14 @@ def export_run(
         copies: list of test pictures that are training pictures (`training.data.copies`), for the manifest.
         repair: when the gate fails, find what brings the model back.
         force: replace a bundle.
+        say: takes a line about what is not known, or not as it should be.
 
     Returns:
         The exit code of ``mien-convert quantize``: 0 passed, 3 failed, 4 undecided.
 
     Raises:
-        UsageError: for a run that is not finished, or a head that it does not have.
+        UsageError: for a run that is not finished, a head that it does not have, or one whose data are not what they
+            were while its own validation pictures are to calibrate.
     """
     recipe, record = load_run(run)
     if not record.finished:
@@ -76,9 +80,12 @@ def export_run(
     )
 
     def read_data() -> QuantizeData:
+        judged = read_datasets(evaluate)
+        if said := _learned_from(run, judged):
+            say(said)
         if calibrate:
-            return QuantizeData(read_datasets(calibrate), read_datasets(evaluate))
-        return QuantizeData(_held_out(run, votes=(target or last) == "votes"), read_datasets(evaluate))
+            return QuantizeData(read_datasets(calibrate), judged)
+        return QuantizeData(_held_out(run, votes=(target or last) == "votes", say=say), judged)
 
     return run_quantize(model_file(run, chosen), read_data, options, out=out, force=force)
 
@@ -96,14 +103,29 @@ def trained_from(run: Path) -> TrainedFrom:
     )
 
 
-def _held_out(run: Path, *, votes: bool) -> Dataset:
+def _learned_from(run: Path, judged: Dataset) -> str:
+    """Return a line where pictures that are to judge a network are among those that it learned from; else nothing."""
+    recipe, record = load_run(run)
+    try:
+        learned = set(picture_hashes(load_training_data(record.data, recipe).train))
+    except DataError as error:
+        return f"warning: whether {run} learned from the pictures that judge it is not known: {error}"
+    same = sum(digest in learned for digest in picture_hashes(judged))
+    if not same:
+        return ""
+    return (
+        f"warning: {run} learned from {same} of the {len(judged)} pictures that judge it; "
+        "its accuracy on new ones is lower"
+    )
+
+
+def _held_out(run: Path, *, votes: bool, say: Callable[[str], None]) -> Dataset:
     """Return the run's validation pictures; with ``votes`` by FER+'s majority, those without one left out.
 
     On pictures that a network learned from, its confidence is no longer what it is on others: a temperature that is
     fitted on them is wrong.
     """
-    recipe, record = load_run(run)
-    validation = replace(load_training_data(record.data, recipe).validation, name="validation")
+    validation = replace(validation_of_run(run, say=say), name="validation")
     if not votes or validation.votes is None:
         return validation
     labels = majority_labels(validation.votes)

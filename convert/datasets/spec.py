@@ -58,13 +58,8 @@ class DatasetSpec:
         Raises:
             UsageError: for an option that says nothing.
         """
-        options: dict[str, str] = {}
-        rest = text
-        if (match := _OPTIONS.search(text)) is not None and not Path(text).exists():
-            rest = text[: match.start()]
-            options = _read_options(text, match["options"])
-        named = None if Path(rest).exists() else _FORMAT.match(rest)
-        path, format_key = (named["path"], named["format"]) if named else (rest, None)
+        format_key, path, written = _split(text)
+        options = _read_options(text, written) if written is not None else {}
         if not path:
             raise UsageError(f"{text!r}: no path")
         return cls(
@@ -81,6 +76,22 @@ class DatasetSpec:
         mapped = ",".join(f"{key.lower()}={value.lower()}" for key, value in sorted(self.class_map.items()))
         splits, omitted = "+".join(sorted(self.splits)), "+".join(sorted(self.omit))
         return f"split={splits};labels={self.labels};omit={omitted};{mapped}"
+
+
+def absolute_spec(text: str) -> str:
+    """Return ``[FORMAT:]PATH[@KEY=VALUE,…]`` with an absolute path: it names the same data from any folder."""
+    format_key, path, options = _split(text)
+    absolute = Path(path).expanduser().absolute()
+    return f"{f'{format_key}:' if format_key else ''}{absolute}{'' if options is None else f'@{options}'}"
+
+
+def _split(text: str) -> tuple[str | None, str, str | None]:
+    """Return format, path and options as they are written; None for what is not there."""
+    rest, options = text, None
+    if (match := _OPTIONS.search(text)) is not None and not Path(text).exists():
+        rest, options = text[: match.start()], match["options"]
+    named = None if Path(rest).exists() else _FORMAT.match(rest)
+    return (named["format"], named["path"], options) if named else (None, rest, options)
 
 
 def _read_options(text: str, options: str) -> dict[str, str]:

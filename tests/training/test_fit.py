@@ -18,7 +18,7 @@ from edge.errors import DataError, MienError, TrainingError, UsageError  # noqa:
 from training.data.splits import TrainingData, load_training_data  # noqa: E402
 from training.fit.distill import load_teachers  # noqa: E402
 from training.fit.losses import make_loss  # noqa: E402
-from training.fit.run_folder import CHECKPOINT, EpochRow, load_log, load_run, model_file  # noqa: E402
+from training.fit.run_folder import CHECKPOINT, LOG, RECORD, EpochRow, load_log, load_run, lock_folder, model_file  # noqa: E402
 from training.fit.saved_models import load_keras_model  # noqa: E402
 from training.fit.trainer import SilentReporter, Teachers, deployable_model, fit, predict_logits  # noqa: E402
 from training.recipe import Distill, Recipe  # noqa: E402
@@ -52,6 +52,14 @@ def stored_arrays(run: Path) -> dict[str, np.ndarray]:
         return {name: stored[name] for name in stored.files}
 
 
+def assert_same_state(first: Path, second: Path) -> None:
+    """All but ``meta``, which holds how long the last epoch took."""
+    one, other = stored_arrays(first), stored_arrays(second)
+    assert one.keys() == other.keys()
+    for name in one.keys() - {"meta"}:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
 def test_an_interrupted_run_goes_on_to_the_identical_weights(data: TrainingData, tmp_path: Path) -> None:
     """Weights, momentum, averages, dropout's random state and log: all as if nothing had happened."""
     recipe = two_heads()
@@ -60,10 +68,7 @@ def test_an_interrupted_run_goes_on_to_the_identical_weights(data: TrainingData,
         fit(recipe, data, out=tmp_path / "torn", reporter=StopsAfter(1))
     assert load_run(tmp_path / "torn")[1].epochs == 1
     record = fit(recipe, data, out=tmp_path / "torn", resume=True)
-    whole, torn = stored_arrays(tmp_path / "whole"), stored_arrays(tmp_path / "torn")
-    assert whole.keys() == torn.keys()
-    for name, array in whole.items():
-        np.testing.assert_array_equal(array, torn[name], err_msg=name)
+    assert_same_state(tmp_path / "whole", tmp_path / "torn")
     rows = [[(row.epoch, row.loss, row.accuracy) for row in load_log(tmp_path / run)] for run in ("whole", "torn")]
     assert rows[0] == rows[1]
     assert record.finished
@@ -141,10 +146,96 @@ def test_a_folder_that_holds_a_run_is_not_overwritten_and_another_recipe_does_no
     fit(two_heads(epochs=1), data, out=tmp_path / "run")
     with pytest.raises(UsageError, match="holds a training run already"):
         fit(two_heads(epochs=1), data, out=tmp_path / "run")
-    with pytest.raises(UsageError, match="another recipe"):
-        fit(two_heads(epochs=5), data, out=tmp_path / "run", resume=True)
+    with pytest.raises(UsageError, match=r"train\.seed 1, now 7"):
+        fit(two_heads(epochs=1, seed=7), data, out=tmp_path / "run", resume=True)
     with pytest.raises(UsageError, match=r"has no checkpoint\.npz"):
         fit(two_heads(epochs=1), data, out=tmp_path / "empty", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [("labels", "the training pictures"), ("validation", "the validation pictures"), ("teachers", "the teachers")],
+)
+def test_a_run_does_not_go_on_with_other_data_or_teachers(
+    data: TrainingData, tmp_path: Path, change: str, said: str
+) -> None:
+    recipe = msgspec.structs.replace(two_heads(), distill=Distill())
+    ours, others = (Teachers(teach=uniform, sha256={"a.keras": name * 64}) for name in "ab")
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, data, out=tmp_path / "run", teachers=ours, reporter=StopsAfter(1))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    other = data
+    if change == "labels":
+        other = replace(data, train=replace(data.train, labels=np.roll(data.train.labels, 1)))
+    elif change == "validation":
+        other = replace(data, validation=data.validation.select(np.arange(len(data.validation) - 1)))
+    with pytest.raises(UsageError, match=f"made from something else: {said}"):
+        fit(recipe, other, out=tmp_path / "run", resume=True, teachers=others if change == "teachers" else ours)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def uniform(inputs: np.ndarray) -> np.ndarray:
+    return np.full((len(inputs), 2, 7), 1 / 7, np.float32)
+
+
+def test_a_run_without_a_fingerprint_is_not_gone_on_with(data: TrainingData, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit(two_heads(), data, out=tmp_path / "run", reporter=StopsAfter(1))
+    record = load_run(tmp_path / "run")[1]
+    old = {key: value for key, value in msgspec.to_builtins(record).items() if key not in ("fingerprint", "changes")}
+    (tmp_path / "run" / RECORD).write_bytes(msgspec.json.encode(old))
+    with pytest.raises(UsageError, match="can be evaluated and exported, not gone on with"):
+        fit(two_heads(), data, out=tmp_path / "run", resume=True)
+
+
+class StopsInStep(SilentReporter):
+    """Interrupts in a step of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def step(self, *, epoch: int, step: int, steps: int, loss: float) -> None:
+        """In the second step."""
+        if epoch == self._epoch and step == 2:
+            raise KeyboardInterrupt
+
+
+def test_a_stop_in_the_first_epoch_is_no_dead_end(data: TrainingData, tmp_path: Path) -> None:
+    fit(two_heads(), data, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(two_heads(), data, out=tmp_path / "torn", reporter=StopsInStep(1))
+    assert fit(two_heads(), data, out=tmp_path / "torn", resume=True).finished
+    assert_same_state(tmp_path / "whole", tmp_path / "torn")
+
+
+def test_a_stop_between_checkpoint_and_log_loses_no_row(data: TrainingData, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit(two_heads(epochs=3), data, out=tmp_path / "run", reporter=StopsAfter(2))
+    rows = load_log(tmp_path / "run")
+    (tmp_path / "run" / LOG).write_bytes(msgspec.json.encode(rows[0]) + b"\n")
+    fit(two_heads(epochs=3), data, out=tmp_path / "run", resume=True)
+    assert load_log(tmp_path / "run")[:2] == rows
+
+
+def test_more_epochs_and_a_lower_rate_may_follow_and_are_noted(data: TrainingData, tmp_path: Path) -> None:
+    fit(two_heads(epochs=1, schedule="constant"), data, out=tmp_path / "run")
+    longer = two_heads(epochs=3, schedule="constant", learning_rate=0.01)
+    record = fit(longer, data, out=tmp_path / "run", resume=True)
+    assert (record.epochs, record.finished) == (3, True)
+    assert record.changes == (
+        "after epoch 1: train.epochs 1, now 3",
+        "after epoch 1: train.learning_rate 0.05, now 0.01",
+    )
+    assert [row.learning_rate for row in load_log(tmp_path / "run")] == pytest.approx([0.05, 0.01, 0.01])
+    assert load_run(tmp_path / "run")[0] == longer
+    with pytest.raises(UsageError, match="has 3 epochs already; asked for are 2"):
+        fit(two_heads(epochs=2, schedule="constant"), data, out=tmp_path / "run", resume=True)
+
+
+def test_two_trainings_at_once_do_not_share_a_folder(data: TrainingData, tmp_path: Path) -> None:
+    with lock_folder(tmp_path / "run"), pytest.raises(UsageError, match="another process writes there"):
+        fit(two_heads(), data, out=tmp_path / "run")
+    assert fit(two_heads(epochs=1), data, out=tmp_path / "run").finished
 
 
 def test_a_damaged_checkpoint_is_one_clear_line(data: TrainingData, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import msgspec  # noqa: E402
 from faces import make_recipe, write_faces  # noqa: E402
 
 from edge.contract.scores import softmax  # noqa: E402
-from edge.errors import ConfigError, TrainingError  # noqa: E402
+from edge.errors import ConfigError, TrainingError, UsageError  # noqa: E402
 from training.data.splits import load_training_data  # noqa: E402
 from training.fit.distill import load_teachers  # noqa: E402
 from training.fit.run_folder import EpochRow, dump_recipe, load_run  # noqa: E402
@@ -52,6 +52,65 @@ def test_every_picture_is_judged_once_and_by_a_network_that_did_not_see_it(tmp_p
     counts = Counts()
     assert kfold(recipe, [str(file)], folds=3, out=tmp_path / "k", reporter=counts) == report
     assert counts.epochs == 0, "finished folds are not trained again"
+
+
+def test_folds_of_another_split_recipe_or_data_are_never_averaged(tmp_path: Path) -> None:
+    recipe = make_recipe(input={"size_px": 16}, train={"epochs": 1})
+    file = write_faces(tmp_path, count=105)
+    kfold(recipe, [str(file)], folds=2, out=tmp_path / "k")
+    with pytest.raises(UsageError, match="made from something else: the training pictures"):
+        kfold(recipe, [str(file)], folds=3, out=tmp_path / "k")
+    other_split = make_recipe(input={"size_px": 16}, train={"epochs": 1}, data={"seed": 1})
+    with pytest.raises(UsageError, match=r"data\.seed 2013, now 1"):
+        kfold(other_split, [str(file)], folds=2, out=tmp_path / "k")
+    longer = make_recipe(input={"size_px": 16}, train={"epochs": 2})
+    with pytest.raises(UsageError, match=r"train\.epochs 1, now 2"):
+        kfold(longer, [str(file)], folds=2, out=tmp_path / "k")
+    write_faces(tmp_path, count=105, seed=6)
+    with pytest.raises(UsageError, match="the training pictures"):
+        kfold(recipe, [str(file)], folds=2, out=tmp_path / "k")
+
+
+def test_a_fold_stopped_in_its_first_epoch_goes_on(tmp_path: Path) -> None:
+    class StopsInStep(SilentReporter):
+        def step(self, *, epoch: int, step: int, steps: int, loss: float) -> None:
+            raise KeyboardInterrupt
+
+    recipe = make_recipe(input={"size_px": 16}, train={"epochs": 1})
+    file = write_faces(tmp_path, count=70)
+    with pytest.raises(KeyboardInterrupt):
+        kfold(recipe, [str(file)], folds=2, out=tmp_path / "k", reporter=StopsInStep())
+    assert len(kfold(recipe, [str(file)], folds=2, out=tmp_path / "k").counts) == 2
+
+
+def test_a_search_does_not_go_on_with_another_space_base_or_data(tmp_path: Path) -> None:
+    base = make_recipe(input={"size_px": 16}, train={"epochs": 1})
+    file = write_faces(tmp_path)
+    parameters = {"train.learning_rate": Parameter(kind="log", low=1e-3, high=1e-1)}
+    space = Space(base="base", parameters=parameters, trials=1, epochs=1)
+    data = load_training_data([str(file)], base)
+    assert len(tune(space, base, data, out=tmp_path / "t")) == 1
+    assert len(tune(msgspec.structs.replace(space, trials=2), base, data, out=tmp_path / "t")) == 2  # more may follow
+    for changed, said in (
+        (msgspec.structs.replace(space, seed=2), "seed"),
+        (msgspec.structs.replace(space, epochs=2), "epochs"),
+        (msgspec.structs.replace(space, parameters={"train.ema": Parameter(kind="linear", high=0.9)}), "parameters"),
+    ):
+        with pytest.raises(UsageError, match=f"another space: {said}"):
+            tune(changed, base, data, out=tmp_path / "t")
+    with pytest.raises(UsageError, match=r"train\.seed"):
+        tune(space, make_recipe(input={"size_px": 16}, train={"epochs": 1, "seed": 4}), data, out=tmp_path / "t")
+    other = load_training_data([str(write_faces(tmp_path, seed=8))], base)
+    with pytest.raises(UsageError, match="the training pictures"):
+        tune(space, base, other, out=tmp_path / "t")
+
+
+def test_hyperband_searches(tmp_path: Path) -> None:
+    base = make_recipe(input={"size_px": 16}, train={"epochs": 1})
+    parameters = {"train.learning_rate": Parameter(kind="log", low=1e-3, high=1e-1)}
+    space = Space(base="base", parameters=parameters, trials=2, epochs=2, algorithm="hyperband")
+    data = load_training_data([str(write_faces(tmp_path))], base)
+    assert tune(space, base, data, out=tmp_path / "t")
 
 
 SPACE = """

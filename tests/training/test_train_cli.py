@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,28 @@ def test_the_recipes_are_listed_with_what_was_published() -> None:
     assert done.returncode == 0
     row = next(line for line in done.stdout.splitlines() if "cnn_512 " in line)
     assert "65.34 %" in row
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_run_is_found_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "tiny.toml"
+    write_faces(tmp_path)
+    recipe.write_text(dump_recipe(make_recipe(input={"size_px": 16}, train={"epochs": 500})))
+    monkeypatch.chdir(tmp_path)
+    started = subprocess.Popen(
+        [sys.executable, "-m", "training", "fit", "tiny.toml", "-d", "faces.npz", "-o", "run"],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert started.stderr is not None
+    lines = iter(started.stderr.readline, "")
+    assert any(line.startswith("epoch 1/") for line in lines)
+    started.send_signal(signal.SIGINT)
+    rest = list(lines)
+    assert started.wait(60) == 130
+    assert "interrupted: the same command with --resume goes on from run\n" in rest
+    assert not any("Traceback" in line for line in rest)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = mien_train("evaluate", tmp_path / "run", "-d", tmp_path / "faces.npz")
+    assert done.returncode == 0, done.stderr

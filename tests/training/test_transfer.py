@@ -91,3 +91,42 @@ def test_a_run_that_begins_with_another_runs_heads_says_so_and_goes_on(tmp_path:
     assert trained_from(tmp_path / "first").recipe == "tiny"
     said = [f"{name} (sha256 {digest[:12]})" for name, digest in second.began_with.items()]
     assert trained_from(tmp_path / "second").recipe == f"tiny, begun with {', '.join(said)}"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size_px", "options"),
+    [
+        ("sequential", 16, {"filters": [4, 6], "dense": 8}),
+        ("cnn_512", 48, {"dense": [8, 8]}),
+        ("vgg_5m9", 48, {"dense": [8, 8, 8]}),
+        ("cnn_150px", 48, {"filters": [4, 4], "dense": 8}),
+        ("osnet", 32, {"stem": 8, "widths": [16, 16], "blocks": 1, "dense": 8}),
+        ("tuned_cnn", 16, {"filters": [4, 6], "dense": [8]}),
+        ("resnet", 16, SMALL),
+    ],
+)
+def test_a_network_of_the_same_architecture_begins_as_the_known_one(
+    architecture: str, size_px: int, options: dict[str, object], tmp_path: Path
+) -> None:
+    """Whatever numbers Keras counted into the names of the layers."""
+    recipe = make_recipe(model={"architecture": architecture, "options": options}, input={"size_px": size_px})
+    build = {"input_shape": (size_px, size_px, 1), "outputs": 7, "options": options}
+    known = make_model(architecture, **build)
+    known.save(tmp_path / "known.keras")
+    new = make_model(architecture, **build)
+    said = begin_with(new, load_weights(tmp_path / "known.keras", recipe), recipe)
+    count = sum(bool(layer.weights) for layer in new.layers) - 1
+    assert said == f"{count} of {count} layers copied, head copied"
+    pixels = np.random.default_rng(0).integers(0, 256, (3, size_px, size_px, 1)).astype(np.float32)
+    expected = known.predict(pixels, verbose=0)
+    assert np.ptp(expected) > 0
+    np.testing.assert_allclose(new.predict(pixels, verbose=0), expected, atol=1e-5)
+
+
+def test_what_was_not_copied_is_counted(tmp_path: Path) -> None:
+    small, large = {"filters": [4, 6], "dense": 8}, {"filters": [4, 6], "dense": 12}
+    recipe = make_recipe(model={"architecture": "sequential", "options": large}, input={"size_px": 16})
+    make_model("sequential", input_shape=(16, 16, 1), outputs=6, options=small).save(tmp_path / "known.keras")
+    new = make_model("sequential", input_shape=(16, 16, 1), outputs=7, options=large)
+    said = begin_with(new, load_weights(tmp_path / "known.keras", recipe), recipe)
+    assert said == "8 of 10 layers copied, head new"

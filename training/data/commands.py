@@ -27,6 +27,11 @@ DataOptions = Annotated[
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the report as JSON.", metavar="FILE")]
 
 
+def say(line: str) -> None:
+    """Print a line for people, as it is."""
+    err.print(line, markup=False, soft_wrap=True)
+
+
 def data(
     datasets: DataArguments,
     page: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("data.html"),
@@ -130,7 +135,7 @@ def evaluate(
     with err.status("measuring"):
         report = evaluate_command(
             model, datasets, calibrate=calibrate or (), other=compare, flip=flip, scatter=scatter,
-            prior=cast(Prior, prior), copies=copies, protocols=protocols, out=folder, json_file=json_file,
+            prior=cast(Prior, prior), copies=copies, protocols=protocols, out=folder, json_file=json_file, say=say,
         )  # fmt: skip
     _print_report(report)
     if folder is not None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.datasets import Dataset, read_datasets
+from convert.datasets.spec import absolute_spec
 from convert.datasets.split_names import PRIVATE_TEST, PUBLIC_TEST, TEST, TRAIN, UNSPLIT, VALIDATION
 from edge.errors import DataError
 from training.recipe import Recipe
@@ -24,7 +25,7 @@ class TrainingData:
     Attributes:
         train: pictures to learn from.
         validation: pictures that choose the best epoch; never learned from.
-        specs: the data sets as asked for, for the record.
+        specs: the data sets as asked for, for the record; with absolute paths, so that they are found from any folder.
     """
 
     train: Dataset
@@ -41,20 +42,22 @@ def load_training_data(specs: Sequence[str], recipe: Recipe) -> TrainingData:
     Raises:
         DataError: when no picture is left to train on.
     """
-    dataset = read_datasets(specs)
+    dataset, named = read_datasets(specs), tuple(map(absolute_spec, specs))
     pool = learnable(dataset)
     held_out = dataset.in_splits(VALIDATION)
     if len(held_out):
-        return TrainingData(train=pool, validation=held_out, specs=tuple(specs))
+        return TrainingData(train=pool, validation=held_out, specs=named)
     folds = assign_folds(pool, count=round(1 / recipe.data.validation), seed=recipe.data.seed)
-    return TrainingData(train=pool.select(folds != 0), validation=pool.select(folds == 0), specs=tuple(specs))
+    return TrainingData(
+        train=pool.select(folds != 0), validation=pool.select(folds == 0), specs=tuple(map(absolute_spec, specs))
+    )
 
 
 def learnable(dataset: Dataset) -> Dataset:
     """The training and unsplit pictures that are not, pixel for pixel, in a test or validation split too."""
     pool = dataset.in_splits(TRAIN, UNSPLIT)
-    others = set(_hashes(dataset.in_splits(TEST, PUBLIC_TEST, PRIVATE_TEST, VALIDATION)))
-    kept = pool.select(np.array([digest not in others for digest in _hashes(pool)], bool))
+    others = set(picture_hashes(dataset.in_splits(TEST, PUBLIC_TEST, PRIVATE_TEST, VALIDATION)))
+    kept = pool.select(np.array([digest not in others for digest in picture_hashes(pool)], bool))
     if not len(kept):
         raise DataError(dataset.name, "no picture of a training split; name one, or a data set without splits")
     return kept
@@ -77,7 +80,7 @@ def assign_folds(dataset: Dataset, *, count: int, seed: int) -> Ints:
     Raises:
         DataError: for fewer groups than folds.
     """
-    hashes = np.array(_hashes(dataset))
+    hashes = np.array(picture_hashes(dataset))
     names = np.where(dataset.subjects != "", dataset.subjects, hashes)
     _, group = np.unique(names, return_inverse=True)
     groups = int(group.max(initial=-1)) + 1
@@ -97,7 +100,8 @@ def assign_folds(dataset: Dataset, *, count: int, seed: int) -> Ints:
     return fold_of[group]
 
 
-def _hashes(dataset: Dataset) -> list[str]:
+def picture_hashes(dataset: Dataset) -> list[str]:
+    """Return a hash of each picture's pixels."""
     return [
         hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=12).hexdigest() for image in dataset.images
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ def evaluate_command(
     protocols: bool = False,
     out: Path | None = None,
     json_file: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Evaluates a run or a bundle and writes what is asked for.
 
@@ -45,9 +46,11 @@ def evaluate_command(
         protocols: measure by other protocols, too.
         out: folder for the page and the charts.
         json_file: the report as JSON.
+        say: takes a line about what is not known.
 
     Raises:
-        UsageError: pictures that the temperature is fitted on are the ones that are evaluated.
+        UsageError: a run's validation pictures are not what they were, or pictures that the temperature is fitted on
+            are the ones that are evaluated.
     """
     dataset = read_for_evaluation(data)
     held_out = concatenate([read_dataset(spec) for spec in calibrate]) if calibrate else None
@@ -55,7 +58,9 @@ def evaluate_command(
         _refuse_overlap(held_out, dataset)
     model = load_evaluated_model(name_or_path, prior=prior)
     if held_out is None and model.kind == "run":
-        held_out = _validation_of_run(Path(name_or_path))
+        from training.fit.run_folder import validation_of_run
+
+        held_out = replace(validation_of_run(Path(name_or_path), say=say), name="the run's validation split")
     found = evaluate(
         model,
         dataset,
@@ -96,12 +101,3 @@ def _refuse_overlap(held_out: Dataset, dataset: Dataset) -> None:
     same = sum(f"{source}:{name}" in key for source, name in zip(held_out.sources, held_out.ids, strict=True))
     if same:
         raise UsageError(f"--calibrate: {same} of its pictures are among those of --data; fit on others (split=…)")
-
-
-def _validation_of_run(path: Path) -> Dataset:
-    from training.data.splits import load_training_data
-    from training.fit.run_folder import load_run
-
-    recipe, record = load_run(path)
-    validation = load_training_data(record.data, recipe).validation
-    return replace(validation, name="the run's validation split")

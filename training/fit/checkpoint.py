@@ -73,6 +73,8 @@ def save_checkpoint(run: Path, model: Any, average: AveragedWeights | None, prog
     groups = {"model": read_variables(model.variables), "optimizer": read_variables(model.optimizer.variables)}
     groups["average"] = average.arrays if average else []
     arrays = {f"{group}_{i:04d}": array for group, members in groups.items() for i, array in enumerate(members)}
+    if (generator := _torch_generator()) is not None:
+        arrays["generator"] = generator.get_state().numpy()
     arrays["meta"] = np.array(json.dumps(progress))
     stored = io.BytesIO()
     np.savez(stored, allow_pickle=False, **arrays)
@@ -93,6 +95,7 @@ def load_checkpoint(run: Path, model: Any, average: AveragedWeights | None) -> d
                 for group in ("model", "optimizer", "average")
             }
             progress: dict[str, Any] = json.loads(str(stored["meta"]))
+            state = stored["generator"] if "generator" in stored.files else None
         write_variables(model.variables, groups["model"])
         write_variables(model.optimizer.variables, groups["optimizer"])
     except FileNotFoundError as error:
@@ -101,4 +104,19 @@ def load_checkpoint(run: Path, model: Any, average: AveragedWeights | None) -> d
         raise DataError(file, f"does not fit this recipe's network and optimizer, or is damaged: {error}") from error
     if average is not None:
         average.arrays = groups["average"]
+    if state is not None and (generator := _torch_generator()) is not None:
+        import torch
+
+        generator.set_state(torch.from_numpy(state))
     return progress
+
+
+def _torch_generator() -> Any:
+    """Return PyTorch's generator of random numbers, which its dropout draws from; None on another backend."""
+    import keras
+
+    if keras.backend.backend() != "torch":
+        return None
+    import torch
+
+    return torch.default_generator

@@ -8,12 +8,13 @@ last target out) and, for every other target, ``model_TARGET.keras``.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -21,12 +22,16 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from edge.errors import DataError
+from convert.datasets import Dataset
+from edge.errors import DataError, UsageError
+from training.data.splits import load_training_data
 from training.files import write_file
+from training.fit.fingerprint import Fingerprint, hash_pictures
 from training.recipe import Recipe, Target, load_recipe
 
 SCHEMA: Final = "mien.run/1"
 RECIPE, RECORD, LOG, CURVES, CHECKPOINT = "recipe.toml", "run.json", "log.jsonl", "curves.png", "checkpoint.npz"
+LOCK: Final = "lock"
 
 
 class EpochRow(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -70,6 +75,8 @@ class RunRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         epochs: trained so far.
         best: the row of the best epoch.
         finished: whether training came to its end.
+        fingerprint: what the weights depend on; None in a run of a version that did not note it.
+        changes: what was changed when the run went on, in words.
     """
 
     schema: str = SCHEMA
@@ -85,11 +92,33 @@ class RunRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     epochs: int
     best: EpochRow | None
     finished: bool
+    fingerprint: Fingerprint | None = None
+    changes: tuple[str, ...] = ()
 
 
 def model_file(run: Path, target: Target | None = None) -> Path:
     """The Keras file of a run: the last target's, or another's."""
     return run / ("model.keras" if target is None else f"model_{target}.keras")
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep a folder to this process while it writes there.
+
+    Raises:
+        UsageError: another process has it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a")
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror or error}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(f"{folder}: another process writes there; wait for it, or use another folder") from None
+        yield
 
 
 def load_run(run: Path) -> tuple[Recipe, RunRecord]:
@@ -105,6 +134,29 @@ def load_run(run: Path) -> tuple[Recipe, RunRecord]:
     except msgspec.DecodeError as error:
         raise DataError(run / RECORD, str(error)) from error
     return load_recipe(run / RECIPE), record
+
+
+def validation_of_run(run: Path, *, say: Callable[[str], None]) -> Dataset:
+    """Return the pictures that a run was selected on.
+
+    Args:
+        run: its folder.
+        say: takes a line where the run did not note which pictures they were.
+
+    Raises:
+        DataError: the run's data cannot be read.
+        UsageError: they are not the pictures that the run was selected on any more.
+    """
+    recipe, record = load_run(run)
+    validation = load_training_data(record.data, recipe).validation
+    if record.fingerprint is None:
+        say(f"warning: {run} did not note which pictures it was selected on; taken are those that its data give now")
+    elif hash_pictures(validation) != record.fingerprint.validation:
+        raise UsageError(
+            f"{run}: its data are not what they were: the pictures that it was selected on have changed; "
+            "name labelled pictures of your own with --calibrate"
+        )
+    return validation
 
 
 def load_log(run: Path) -> list[EpochRow]:

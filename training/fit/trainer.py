@@ -24,6 +24,7 @@ from training.files import write_file
 from training.fit.batches import Batches, Teach, predict_in_batches
 from training.fit.checkpoint import AveragedWeights, load_checkpoint, save_checkpoint
 from training.fit.curves import draw_curves
+from training.fit.fingerprint import CHANGEABLE, Fingerprint, make_fingerprint, recipe_changes, refuse_other
 from training.fit.losses import make_loss, make_optimizer
 from training.fit.run_folder import (
     CHECKPOINT,
@@ -39,6 +40,7 @@ from training.fit.run_folder import (
     installed_versions,
     load_log,
     load_run,
+    lock_folder,
     model_file,
     write_json,
 )
@@ -57,6 +59,9 @@ class Reporter(Protocol):
     def epoch(self, row: EpochRow, *, epochs: int) -> None:
         """After each epoch."""
 
+    def say(self, line: str) -> None:
+        """What the run begins with."""
+
 
 class SilentReporter:
     """Tells nobody."""
@@ -65,6 +70,9 @@ class SilentReporter:
         """Nothing."""
 
     def epoch(self, row: EpochRow, *, epochs: int) -> None:
+        """Nothing."""
+
+    def say(self, line: str) -> None:
         """Nothing."""
 
 
@@ -97,22 +105,54 @@ def fit(
         recipe: what to train.
         data: training and validation pictures.
         out: the run folder; must not hold a run unless ``resume``.
-        resume: go on from the folder's checkpoint; the same recipe and data are required, and what follows is
-            what would have followed without the stop.
+        resume: go on from the folder's checkpoint. What the run depends on must be the same
+            (`training.fit.fingerprint`), but for `CHANGEABLE`; without a change, what follows is what would have
+            followed without the stop.
         teachers: where the recipe distils.
         weights: to begin with instead of random ones; a run that is resumed goes on with its own.
         reporter: who is told.
 
     Raises:
-        UsageError: for a folder that holds a run already, or none to resume.
+        UsageError: for a folder that holds a run already, none to resume, or one that was made from something else, or
+            that another process writes to.
         DataError: for data that this recipe cannot be trained on.
         TrainingError: for a loss that is not finite, or a disk that fills; the last good checkpoint is kept.
     """
-    stored = _open_folder(out, recipe, resume=resume)
-    if stored is not None:
-        weights, began_with = None, stored.began_with
-    else:
-        began_with = weights.sha256 if weights else {}
+    stored = _stored_run(out, resume=resume)
+    with lock_folder(out):
+        return _fit(
+            recipe,
+            data,
+            out=out,
+            stored=stored,
+            teachers=teachers,
+            weights=weights,
+            reporter=reporter or SilentReporter(),
+        )
+
+
+def _fit(
+    recipe: Recipe,
+    data: TrainingData,
+    *,
+    out: Path,
+    stored: RunRecord | None,
+    teachers: Teachers | None,
+    weights: KnownWeights | None,
+    reporter: Reporter,
+) -> RunRecord:
+    began_with = weights.sha256 if weights else stored.began_with if stored else {}
+    fingerprint = make_fingerprint(
+        recipe,
+        training=data.train,
+        validation=data.validation,
+        teachers=teachers.sha256 if teachers else None,
+        weights=began_with,
+    )
+    changes = _changes(out, recipe, stored, fingerprint) if stored else ()
+    if stored:
+        weights = None  # it goes on with its own
+    write_file(out / RECIPE, dump_recipe(recipe).encode())
     keras.utils.set_random_seed(recipe.train.seed)
     keras.config.set_dtype_policy(recipe.train.precision)
     try:
@@ -120,7 +160,7 @@ def fit(
         training, validation = make_arrays(data.train, recipe), make_arrays(data.validation, recipe)
         if not (validation.labels != NOT_JUDGED).any(axis=0).all():
             raise DataError(data.validation.name, "no validation picture that every target of the recipe can judge")
-        record = _describe(recipe, data, training, validation, teachers, began_with, accelerators)
+        record = _describe(recipe, data, training, validation, fingerprint, changes, accelerators)
         if recipe.data.validation_crops == "scattered":
             cuts = scatter(data.validation, cuts=DRAWS, seed=recipe.data.seed)
             validation = make_arrays(cuts, recipe)
@@ -146,9 +186,9 @@ def fit(
             out=out,
             record=record,
             weights=weights,
-            reporter=reporter or SilentReporter(),
+            reporter=reporter,
         )
-        return run.go(resume=resume)
+        return run.go(resume=stored is not None)
     finally:
         keras.config.set_dtype_policy("float32")
 
@@ -249,7 +289,7 @@ class _Run:
             keras.config.set_dtype_policy("float32")  # only the step computes in bfloat16
             self.model = build()
         if weights is not None:
-            begin_with(self.model, weights, recipe)
+            reporter.say(f"{weights.path}: {begin_with(self.model, weights, recipe)}")
         loss = make_loss(
             heads=self.heads,
             classes=self.classes,
@@ -278,13 +318,21 @@ class _Run:
             progress = load_checkpoint(self.out, self.model, self.average)
             done = int(progress["epoch"])
             rows = load_log(self.out)[:done]
+            if len(rows) < done and "row" in progress:  # stopped between the checkpoint and the log
+                rows.append(msgspec.convert(progress["row"], EpochRow))
             self._write_log(rows)
+            if self.recipe.train.schedule == "constant" and not self.recipe.train.warmup_epochs:
+                self.model.optimizer.learning_rate = self.recipe.train.learning_rate  # may be another than before
             best = max((row for row in rows if row.best), key=lambda row: row.epoch, default=None)
         parameters = {
             "total": self.model.count_params(),
             "trainable": sum(math.prod(w.shape) for w in self.model.trainable_weights),
         }
         self.record = msgspec.structs.replace(self.record, parameters=parameters, epochs=done, best=best)
+        for change in self.record.changes:
+            self.reporter.say(f"{self.out}: {change}; the learning rate follows the new schedule from here on")
+        if not resume:  # a stop in the first epoch is no dead end either
+            save_checkpoint(self.out, self.model, self.average, {"epoch": 0})
         write_json(self.out / RECORD, self.record)
         for epoch in range(done + 1, self.recipe.train.epochs + 1):
             self._epoch(epoch)
@@ -301,7 +349,7 @@ class _Run:
         row = self._validate(epoch, loss, started)
         if row.best:
             self._save_models()
-        save_checkpoint(self.out, self.model, self.average, {"epoch": epoch})
+        save_checkpoint(self.out, self.model, self.average, {"epoch": epoch, "row": msgspec.to_builtins(row)})
         self._write_log([*load_log(self.out), row])
         self.record = msgspec.structs.replace(self.record, epochs=epoch, best=row if row.best else self.record.best)
         write_json(self.out / RECORD, self.record)
@@ -414,23 +462,33 @@ def _without_downloads(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "weights": "random"} if "weights" in options else options
 
 
-def _open_folder(out: Path, recipe: Recipe, *, resume: bool) -> RunRecord | None:
-    """Makes or checks the run folder; returns its record where it is resumed."""
-    if resume:
-        if not (out / CHECKPOINT).is_file():
-            raise UsageError(f"--resume: {out} has no {CHECKPOINT}")
-        stored, record = load_run(out)
-        if stored != recipe:
-            raise UsageError(f"--resume: {out / RECIPE} is another recipe than the one given")
-        return record
-    if (out / RECORD).exists():
-        raise UsageError(f"{out} holds a training run already; use --resume, or another folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{out}: {error.strerror or error}") from error
-    write_file(out / RECIPE, dump_recipe(recipe).encode())
-    return None
+def _stored_run(out: Path, *, resume: bool) -> RunRecord | None:
+    """Return the record of the run that goes on; None for a new one.
+
+    Raises:
+        UsageError: nothing to go on with, or a run where a new one was asked for.
+    """
+    if not resume:
+        if (out / RECORD).exists():
+            raise UsageError(f"{out} holds a training run already; use --resume, or another folder")
+        return None
+    if not (out / CHECKPOINT).is_file():
+        raise UsageError(f"--resume: {out} has no {CHECKPOINT}")
+    return load_run(out)[1]
+
+
+def _changes(out: Path, recipe: Recipe, stored: RunRecord, now: Fingerprint) -> tuple[str, ...]:
+    """Return what was changed in a run that goes on, now and before, in words.
+
+    Raises:
+        UsageError: it was made from something else, or has more epochs already than are asked for.
+    """
+    refuse_other(f"--resume: {out}", stored.fingerprint, now, allowed=CHANGEABLE)
+    assert stored.fingerprint is not None
+    if recipe.train.epochs < stored.epochs:
+        raise UsageError(f"--resume: {out} has {stored.epochs} epochs already; asked for are {recipe.train.epochs}")
+    changed = recipe_changes(stored.fingerprint.recipe, now.recipe)
+    return (*stored.changes, *(f"after epoch {stored.epochs}: {change}" for change in changed))
 
 
 def _describe(
@@ -438,8 +496,8 @@ def _describe(
     data: TrainingData,
     training: Arrays,
     validation: Arrays,
-    teachers: Teachers | None,
-    began_with: dict[str, str],
+    fingerprint: Fingerprint,
+    changes: tuple[str, ...],
     accelerators: int,
 ) -> RunRecord:
     counts = {
@@ -453,8 +511,10 @@ def _describe(
         data=data.specs,
         data_sha256=data.train.sha256,
         counts=counts,
-        teachers=teachers.sha256 if teachers else {},
-        began_with=began_with,
+        teachers=fingerprint.teachers,
+        began_with=fingerprint.weights,
+        fingerprint=fingerprint,
+        changes=changes,
         parameters={},
         epochs=0,
         best=None,

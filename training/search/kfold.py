@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +11,13 @@ import numpy as np
 from msgspec import Struct
 
 from convert.datasets import read_datasets
+from convert.datasets.spec import absolute_spec
 from edge.errors import UsageError
 from training.data.splits import TrainingData, assign_folds, learnable
 from training.evaluate.charts import confusion_chart
 from training.files import write_file
-from training.fit.run_folder import CHECKPOINT, RECORD, load_run, write_json
+from training.fit.fingerprint import make_fingerprint, refuse_other
+from training.fit.run_folder import RECORD, load_run, lock_folder, write_json
 from training.fit.saved_models import load_keras_model
 from training.fit.targets import NOT_JUDGED, make_arrays
 from training.fit.trainer import Reporter, fit, predict_logits
@@ -52,7 +54,13 @@ class KFoldReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 def kfold(
-    recipe: Recipe, specs: Sequence[str], *, folds: int, out: Path, reporter: Reporter | None = None
+    recipe: Recipe,
+    specs: Sequence[str],
+    *,
+    folds: int,
+    out: Path,
+    reporter: Reporter | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> KFoldReport:
     """Trains the recipe once a fold and judges each picture by the network that was not trained on it.
 
@@ -65,9 +73,26 @@ def kfold(
         folds: how many, >= 2.
         out: folder of the report and of one run folder a fold.
         reporter: who is told.
+        say: takes a line when a fold begins.
+
+    Raises:
+        UsageError: fewer than two folds, or a folder that holds the folds of something else.
     """
     if folds < 2:
         raise UsageError(f"-k {folds}: at least 2")
+    with lock_folder(out):
+        return _kfold(recipe, specs, folds=folds, out=out, reporter=reporter, say=say)
+
+
+def _kfold(
+    recipe: Recipe,
+    specs: Sequence[str],
+    *,
+    folds: int,
+    out: Path,
+    reporter: Reporter | None,
+    say: Callable[[str], None],
+) -> KFoldReport:
     pool = learnable(read_datasets(specs))
     fold_of = assign_folds(pool, count=folds, seed=recipe.data.seed)
     confusion = np.zeros((len(recipe.data.classes),) * 2, np.int64)
@@ -77,10 +102,11 @@ def kfold(
         data = TrainingData(
             train=replace(pool.select(fold_of != fold), name=f"{pool.name} without fold {fold}"),
             validation=pool.select(fold_of == fold),
-            specs=tuple(specs),
+            specs=tuple(map(absolute_spec, specs)),
         )
-        if not _is_finished(run, recipe):
-            fit(recipe, data, out=run, resume=(run / CHECKPOINT).is_file(), reporter=reporter)
+        say(f"fold {fold + 1} of {folds}: {len(data.train)} pictures to learn from, {len(data.validation)} to judge")
+        if not _is_finished(run, recipe, data):
+            fit(recipe, data, out=run, resume=(run / RECORD).is_file(), reporter=reporter)
         judged = make_arrays(data.validation, recipe)
         kept = judged.labels[:, -1] != NOT_JUDGED
         truth = judged.labels[kept, -1]
@@ -109,10 +135,15 @@ def load_kfold(out: Path) -> KFoldReport:
     return msgspec.json.decode((out / REPORT).read_bytes(), type=KFoldReport)
 
 
-def _is_finished(run: Path, recipe: Recipe) -> bool:
+def _is_finished(run: Path, recipe: Recipe, data: TrainingData) -> bool:
+    """Return whether a fold needs no training any more.
+
+    Raises:
+        UsageError: its folder holds the fold of another split, other data or another recipe.
+    """
     if not (run / RECORD).is_file():
         return False
-    stored, record = load_run(run)
-    if stored != recipe:
-        raise UsageError(f"{run} holds a run of another recipe; use another folder")
+    record = load_run(run)[1]
+    now = make_fingerprint(recipe, training=data.train, validation=data.validation)
+    refuse_other(str(run), record.fingerprint, now, allowed=frozenset())
     return record.finished

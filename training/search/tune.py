@@ -30,14 +30,15 @@ import msgspec
 from msgspec import Struct
 
 from edge.config.loader import decode_options, read_toml
-from edge.errors import ConfigError, MienError, TrainingError, config_context
+from edge.errors import ConfigError, DataError, MienError, TrainingError, UsageError, config_context
 from training.data.splits import TrainingData
 from training.files import write_file
-from training.fit.run_folder import CHECKPOINT, dump_recipe
+from training.fit.fingerprint import Fingerprint, make_fingerprint, refuse_other
+from training.fit.run_folder import RECORD, dump_recipe, lock_folder, write_json
 from training.fit.trainer import Reporter, fit
 from training.recipe import Recipe, check_recipe, load_recipe, with_epochs
 
-TRIALS, BEST = "trials.csv", "best.toml"
+TRIALS, BEST, SEARCH = "trials.csv", "best.toml", "search.json"
 
 
 class Parameter(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -149,11 +150,17 @@ def tune(
 
     Raises:
         TrainingError: when three networks in a row could not be trained.
+        UsageError: the folder holds a search of another space, base or data.
         MienError: whatever else makes training stop.
     """
+    with lock_folder(out):
+        _check_same_search(space, base, data, out)
+        return _search(_make_tuner(space, base, data, out=out, reporter=reporter, say=say), space, out)
+
+
+def _search(tuner: Any, space: Space, out: Path) -> list[Trial]:
     import keras_tuner
 
-    tuner = _make_tuner(space, base, data, out=out, reporter=reporter, say=say)
     try:
         tuner.search(verbose=0)
     except keras_tuner.errors.FatalError as error:
@@ -164,6 +171,45 @@ def tune(
     if not trials:
         raise TrainingError(f"{out}: no trial was finished")
     return trials
+
+
+class SearchRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``search.json``: what a search depends on; `trials` may grow.
+
+    Attributes:
+        space: the searched keys, epochs, algorithm and seed.
+        base: fingerprint of the base recipe and the data.
+    """
+
+    space: dict[str, Any]
+    base: Fingerprint
+
+
+def _check_same_search(space: Space, base: Recipe, data: TrainingData, out: Path) -> None:
+    """Note what a new search depends on; compare that of one that goes on.
+
+    Raises:
+        UsageError: the folder holds a search of something else, or one that did not note what it depends on.
+    """
+    fixed = msgspec.json.decode(msgspec.json.encode(space))
+    now = SearchRecord(
+        space={key: value for key, value in fixed.items() if key not in ("base", "trials")},
+        base=make_fingerprint(base, training=data.train, validation=data.validation),
+    )
+    file = out / SEARCH
+    if not file.is_file():
+        if (out / "trials").exists():
+            refuse_other(str(out), None, now.base, allowed=frozenset())
+        write_json(file, now)
+        return
+    try:
+        stored = msgspec.json.decode(file.read_bytes(), type=SearchRecord)
+    except msgspec.DecodeError as error:
+        raise DataError(file, f"cannot be read: {error}") from error
+    changed = [key for key, value in now.space.items() if stored.space.get(key) != value]
+    if changed:
+        raise UsageError(f"{out} holds a search of another space: {', '.join(changed)}; use another folder")
+    refuse_other(str(out), stored.base, now.base, allowed=frozenset())
 
 
 def describe_values(values: Mapping[str, Any]) -> dict[str, str]:
@@ -216,7 +262,7 @@ def _make_tuner(
             run = Path(self.get_trial_dir(trial.trial_id)) / "run"
             try:
                 recipe = with_epochs(apply_values(base, values), epochs)
-                record = fit(recipe, data, out=run, resume=(run / CHECKPOINT).is_file(), reporter=reporter)
+                record = fit(recipe, data, out=run, resume=(run / RECORD).is_file(), reporter=reporter)
             except Exception as error:
                 ours = isinstance(error, MienError)
                 if ours and not isinstance(error, TrainingError):  # data or space: the next network fails alike
@@ -242,10 +288,15 @@ def _make_tuner(
         "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
     }
     objective = keras_tuner.Objective("default_objective", "min")
+    # Registered before the search: Hyperband asks for them, and a first trial without them has nothing but defaults.
+    known = keras_tuner.HyperParameters()
+    draw_values(space, known)
     if space.algorithm == "hyperband":
-        oracle = keras_tuner.oracles.HyperbandOracle(objective, max_epochs=space.epochs, seed=space.seed)
+        oracle = keras_tuner.oracles.HyperbandOracle(
+            objective, max_epochs=space.epochs, seed=space.seed, hyperparameters=known
+        )
     else:
-        oracle = algorithms[space.algorithm](objective, max_trials=space.trials, seed=space.seed)
+        oracle = algorithms[space.algorithm](objective, max_trials=space.trials, seed=space.seed, hyperparameters=known)
     return RecipeTuner(oracle=oracle, hypermodel=None, directory=str(out), project_name="trials", overwrite=False)
 
 
