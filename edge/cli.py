@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,8 @@ bundle_app = typer.Typer(help="Show, verify, install and sign model bundles.", n
 app.add_typer(config_app, name="config")
 app.add_typer(bundle_app, name="bundle")
 
+IMPLIED_RENDER = "(implied)"
+"""Value of ``--render`` where none is given; `edge.commands.replay` makes a name of the source's."""
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -96,13 +99,17 @@ def replay(
     ] = None,
     render_to: Annotated[
         Path | None,
-        typer.Option("--render", help="Draw the faces and emotions onto the frames.", metavar="OUT.mp4|OUT.png|FOLDER"),
+        typer.Option(
+            "--render",
+            help="Draw onto the frames; without a value: a name like the source's.",
+            metavar="OUT.mp4|OUT.png|FOLDER",
+        ),
     ] = None,
     config: OptionalConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
     """Run every frame of a file through the pipeline, deterministically."""
-    from edge.commands.replay import replay_files
+    from edge.commands.replay import implied_path, replay_files
 
     with config_context(config or "--set"):
         replay_files(
@@ -110,7 +117,7 @@ def replay(
             config_file=config,
             overrides=parse_overrides(overrides),
             out=out_file,
-            render_to=render_to,
+            render_to=implied_path(source) if render_to == Path(IMPLIED_RENDER) else render_to,
             console=err,
         )
 
@@ -276,6 +283,18 @@ def parse_overrides(pairs: list[str] | None) -> dict[str, str]:
     return overrides
 
 
+def name_implied(arguments: list[str]) -> list[str]:
+    """Return the arguments with a value behind a ``--render`` that has none; typer knows no optional values."""
+    named = []
+    for position, argument in enumerate(arguments):
+        named.append(argument)
+        following = arguments[position + 1] if position + 1 < len(arguments) else "--"
+        if argument == "--render" and following.startswith("--"):
+            named.append(IMPLIED_RENDER)
+    return named
+
+
 def main() -> None:
     """Run the command ``mien``."""
+    sys.argv[1:] = name_implied(sys.argv[1:])
     run_app(app)

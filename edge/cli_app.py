@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -45,11 +46,31 @@ def make_app(name: str, *, help_text: str) -> typer.Typer:
     return app
 
 
+def secure_streams() -> None:
+    """Make standard streams safe to use: closed ones lead nowhere, and what their encoding lacks is escaped.
+
+    A descriptor that is closed would go to the next file that is opened, and take what is printed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # noqa: PERF203
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  for the whole process
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run_app(app: typer.Typer) -> NoReturn:
     """Run an application of `make_app` and exit.
 
     ``--debug`` anywhere on the command line, or ``MIEN_DEBUG=1``, shows tracebacks.
     """
+    secure_streams()
     debug = "--debug" in sys.argv[1:] or bool(os.environ.get("MIEN_DEBUG"))
     sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:

@@ -28,6 +28,11 @@ class NumberedSource:
         self._pace = Pace(request)
         self._number = 0
 
+    @property
+    def fps(self) -> float:
+        """Return the pictures a second."""
+        return self._fps
+
     def make_picture(self, index: int) -> tuple[Image, str]:
         """Return picture ``index``, (height, width, 3) uint8 BGR, and what it came from."""
         raise NotImplementedError

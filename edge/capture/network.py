@@ -13,7 +13,8 @@ import cv2
 from msgspec import Meta
 
 from edge.capture.base import SourceRequest
-from edge.capture.opencv import OpencvCamera, OpencvCapture
+from edge.capture.interlaced import is_interlaced, is_suspicious, reopen_interlaced
+from edge.capture.opencv import Capture, OpencvCamera, OpencvCapture
 from edge.config.schema import Section
 from edge.errors import ConfigError, SourceError, SourceNotFoundError
 from edge.system.secrets import read_secret
@@ -57,9 +58,13 @@ class NetworkSource(OpencvCamera):
             *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(options.read_timeout_s * 1000)),
         )
         with _ffmpeg_options(f"rtsp_transport;{options.transport}|fflags;nobuffer"):
-            capture = OpencvCapture.open(target, backend=cv2.CAP_FFMPEG, parameters=timeouts)
-        if capture is None:
+            capture: Capture | None = OpencvCapture.open(target, backend=cv2.CAP_FFMPEG, parameters=timeouts)
+        if not isinstance(capture, OpencvCapture):
             raise SourceError(request.name, "the host answers, but sends no video: wrong path, password or codec")
+        if is_suspicious(capture) and is_interlaced(target):
+            capture.close()
+            av_options = {"rtsp_transport": options.transport, "fflags": "nobuffer"}
+            capture = reopen_interlaced(target, name=request.name, options=av_options)
         lost = f"the stream ended or sent nothing for {options.read_timeout_s:g} s"
         return cls(request, capture=capture, lost=lost, identity=None)
 

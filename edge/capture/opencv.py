@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import cv2
 
@@ -12,6 +12,31 @@ from edge.capture.base import SourceRequest
 from edge.capture.shared_device import SharedDevice
 from edge.errors import SourceLostError
 from edge.records import Frame, Image
+
+
+class Capture(Protocol):
+    """What a camera or file reads its pictures through; see `OpencvCapture`."""
+
+    @property
+    def closed(self) -> bool:
+        """Return whether `close` was called."""
+        ...
+
+    def grab(self) -> bool:
+        """Take the next frame."""
+        ...
+
+    def retrieve(self) -> Image | None:
+        """Return the grabbed frame."""
+        ...
+
+    def get(self, key: int) -> float:
+        """Return a ``cv2.CAP_PROP_…``."""
+        ...
+
+    def close(self) -> None:
+        """Free the device."""
+        ...
 
 
 class OpencvCapture:
@@ -39,7 +64,7 @@ class OpencvCapture:
             parameters: pairs of ``cv2.CAP_PROP_…`` and value.
         """
         try:
-            with _silence():
+            with silence():
                 capture = cv2.VideoCapture(target, backend, list(parameters))
         except cv2.error:
             return None
@@ -88,7 +113,7 @@ class OpencvCamera:
     corrupt_bound: ClassVar[int]
     """Frames in a row that cannot be decoded before the camera counts as lost."""
 
-    def __init__(self, request: SourceRequest, *, capture: OpencvCapture, lost: str, identity: str | None) -> None:
+    def __init__(self, request: SourceRequest, *, capture: Capture, lost: str, identity: str | None) -> None:
         """Store what it needs.
 
         Args:
@@ -128,7 +153,7 @@ class OpencvCamera:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keep OpenCV from printing: what it says of a failed opening holds the whole address."""
     logs: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 5; OpenCV 4
     level = logs.getLogLevel()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from edge.errors import SourceError, SourceNotFoundError, SourcePermissionError
@@ -33,3 +35,24 @@ def check_file(path: Path, *, name: str) -> None:
         raise path_error(name, error) from None
     if size_bytes == 0:
         raise SourceError(name, "the file is empty")
+
+
+def printable(path: str | Path) -> str:
+    """Return a path as text that can be printed and encoded; bytes that are no UTF-8 are written ``\\xff``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+@contextlib.contextmanager
+def readable_name(path: Path) -> Iterator[str]:
+    """Yield a name of a file that OpenCV can take: one that is no UTF-8 crashes it.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as file:
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        yield str(path)

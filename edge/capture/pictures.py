@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +10,15 @@ from msgspec import Meta
 
 from edge.capture.base import SourceRequest
 from edge.capture.generated import NumberedSource
-from edge.capture.paths import path_error
+from edge.capture.paths import path_error, printable
 from edge.config.schema import Section
 from edge.errors import SourceError
-from edge.images import decode_picture, is_picture
+from edge.images import UNREADABLE, decode_picture, is_picture, picture_kind
 from edge.records import Image
+
+LISTED = 5
+"""Files of a folder that are named when they are left out."""
+log = logging.getLogger(__name__)
 
 
 class Options(Section, frozen=True):
@@ -43,11 +48,13 @@ class PicturesSource(NumberedSource):
         path = Path(request.target)
         try:
             path.stat()
-            paths = _files_in(path) if path.is_dir() else [path]
+            paths, left_out = _files_in(path) if path.is_dir() else ([path], [])
         except OSError as error:
             raise path_error(request.name, error) from None
+        if left_out:
+            log.warning("%s: left out %s", request.name, _listed(left_out))
         if not paths:
-            raise SourceError(request.name, "there is no picture in this folder")
+            raise SourceError(request.name, "there is no picture in this folder that can be read")
         return cls(request, paths=paths, loop=loop)
 
     def make_picture(self, index: int) -> tuple[Image, str]:
@@ -57,7 +64,7 @@ class PicturesSource(NumberedSource):
             SourceError: a file that is not a picture; the message names it.
         """
         path = self._paths[index]
-        return read_picture(path), str(path)
+        return read_picture(path), printable(path)
 
     def is_cut(self, number: int, index: int) -> bool:
         """Return True: every picture stands for itself."""
@@ -68,7 +75,7 @@ def read_picture(path: Path) -> Image:
     """Read a picture of any kind that OpenCV knows.
 
     Returns:
-        (height, width, 3) uint8 BGR, turned as its EXIF says; grey is spread, alpha dropped, 16 bits cut to 8.
+        (height, width, 3) uint8 BGR; see `edge.images.decode_picture`.
 
     Raises:
         SourceError: it cannot be read or is not a picture.
@@ -76,14 +83,35 @@ def read_picture(path: Path) -> Image:
     try:
         encoded = path.read_bytes()
     except OSError as error:
-        raise path_error(path, error) from None
+        raise path_error(printable(path), error) from None
     picture = decode_picture(encoded)
     if picture is None:
-        raise SourceError(path, "not a picture that OpenCV can read" if encoded else "the file is empty")
+        known = picture_kind(path)
+        problem = UNREADABLE.get(known or "") or "not a picture that OpenCV can read"
+        raise SourceError(printable(path), problem if encoded else "the file is empty")
     return picture
 
 
-def _files_in(folder: Path) -> list[Path]:
-    """Files named like pictures, sorted; hidden files and all others are left out."""
-    entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    return sorted(entry for entry in entries if is_picture(entry) and entry.is_file())
+def _files_in(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the files that are pictures by name or content, sorted, and each other one with its reason.
+
+    Hidden files and folders are passed over.
+    """
+    pictures, left_out = [], []
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith(".") or entry.is_dir():
+            continue
+        kind = picture_kind(entry)
+        if kind in UNREADABLE:
+            left_out.append(f"{printable(entry.name)} ({UNREADABLE[kind].partition(',')[0].partition(' that')[0]})")
+        elif entry.is_file() and (kind is not None or is_picture(entry)):
+            pictures.append(entry)
+        else:
+            left_out.append(f"{printable(entry.name)} (no picture)")
+    return pictures, left_out
+
+
+def _listed(names: list[str]) -> str:
+    """Return the first names and how many more there are."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from edge.errors import ConfigError
-from edge.images import is_picture
+from edge.images import is_picture, picture_kind
 
 NETWORK_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
 NEEDS_NOTHING = frozenset({"synthetic", "demo"})
@@ -40,7 +40,7 @@ class SourceSpec:
 
 
 def parse_source(text: str, *, kinds: Collection[str]) -> SourceSpec:
-    """Parse a source; open nothing, only look whether a path is a folder.
+    """Parse a source; only look whether a path is a folder or begins like a picture.
 
     Args:
         text: camera number, ``/dev`` path, address, ``KIND:TARGET``, video, picture, folder, ``synthetic``
@@ -51,7 +51,7 @@ def parse_source(text: str, *, kinds: Collection[str]) -> SourceSpec:
         ConfigError: empty, or an address of a scheme that is not read.
     """
     text = text.strip()
-    name = redact(text)
+    name = redact(os.fsencode(text).decode("utf-8", "backslashreplace"))
     if not text or "\0" in text:
         raise ConfigError("camera.source", f"{name!r} names nothing; allowed are {_allowed(kinds)}")
     if text.isascii() and text.isdigit():
@@ -94,7 +94,7 @@ def _path(text: str, name: str) -> SourceSpec:
     path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises where there is no such user
     if path.is_relative_to("/dev"):
         return SourceSpec("v4l2", str(path), name)
-    is_pictures = os.path.isdir(path) or is_picture(path)  # noqa: PTH112 - nor does this
+    is_pictures = os.path.isdir(path) or is_picture(path) or picture_kind(path) is not None  # noqa: PTH112 - nor this
     return SourceSpec("pictures" if is_pictures else "video", str(path), name)
 
 

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
+import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import cv2
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edge.capture import SOURCES, open_source, parse_source
-from edge.commands.render import render
+from edge.capture.paths import printable
+from edge.commands.canvas import open_canvas
+from edge.commands.seen import StillsTable, StreamSummary
 from edge.config.loader import load_config, make_config, override_config
 from edge.config.schema import Config
-from edge.contract.preprocess import resize
 from edge.errors import MienError, SourceError, UsageError
-from edge.images import PICTURE_SUFFIXES, is_picture
+from edge.images import is_picture
 from edge.pipeline.build import STILLS_OVERRIDES, BuiltPipeline, build_pipeline
 from edge.publish import Moment, Origin
 from edge.publish.encode import make_event
 from edge.records import FaceState, Step
-from edge.system.files import replacing
-
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov")
+from edge.system.files import is_same, is_special, open_replacing
 
 
 def replay_files(
@@ -42,7 +40,7 @@ def replay_files(
     render_to: Path | None,
     console: Console,
 ) -> None:
-    """`mien replay`: opens the file, assembles a pipeline for it, runs every frame, says what was seen.
+    """Run every frame of a file through a pipeline; write what is asked for and say what was seen.
 
     Args:
         source: a video, a picture or a folder of pictures. In the last two every picture stands for itself.
@@ -54,23 +52,27 @@ def replay_files(
 
     Raises:
         SourceError: the source cannot be read.
+        UsageError: an output would destroy what is read.
         MienError: the configuration, a bundle or an output cannot be used.
     """
     base = load_config(config_file) if config_file else make_config()
     stills = parse_source(source, kinds=SOURCES).kind == "pictures"
+    _refuse_overlap(source, config_file, out=out, render_to=render_to)
     settings = {"camera.source": source, **(STILLS_OVERRIDES if stills else {}), **overrides}
     config = override_config(base, settings)
     opened = open_source(config.camera, clock=time.monotonic_ns, paced=False)
-    with closing(opened), _progress(console) as advance:
+    with closing(opened), _progress(console) as advance, _sigterm_as_interrupt():
         frames = iter(opened.read, None)
         first = next(frames, None)
         if first is None:
             raise SourceError(opened.name, "holds no frame")
         built = build_pipeline(config, frame_wh=None if stills else first.size_wh, seed=0)
-        seen = Counter[str]()
+        fps = getattr(opened, "fps", config.camera.fps)  # of a camera: what it was asked for
+        seen = StillsTable() if stills else StreamSummary()
         with closing(built.pipeline), ExitStack() as stack:
+            stack.callback(seen.show, console)
             lines = stack.enter_context(open_output(out)) if out else None
-            canvas = stack.enter_context(closing(open_canvas(render_to, config.camera.fps))) if render_to else None
+            canvas = stack.enter_context(closing(open_canvas(render_to, fps=fps, stills=stills))) if render_to else None
             encoder = _LineEncoder(built, config)
             for number, frame in enumerate(chain([first], frames)):
                 step = built.pipeline.step(frame)
@@ -78,10 +80,60 @@ def replay_files(
                     lines.write(encoder.encode(step, number) + b"\n")
                 if canvas:
                     canvas.add(step)
-                seen.update(frames=1, faces=len(step.faces), events=len(step.events))
+                seen.add(step)
                 advance()
-    per_frame = seen["faces"] / seen["frames"]
-    console.print(f"{seen['frames']} frames, {per_frame:.2f} faces a frame, {seen['events']} events")
+    for path in (out, render_to):
+        if path is not None and path != Path("-"):
+            console.print(f"written: {printable(path)}", markup=False, soft_wrap=True)
+
+
+def implied_path(source: str) -> Path:
+    """Return where ``--render`` without a path draws: a name like the source's, in the current folder."""
+    path = Path(source)
+    stem = f"{path.stem or 'camera'}_seen"
+    if path.is_dir():
+        return Path(stem)
+    stills = parse_source(source, kinds=SOURCES).kind == "pictures"
+    return Path(f"{stem}.png" if stills else f"{stem}.mp4")
+
+
+def _refuse_overlap(source: str, config_file: Path | None, *, out: Path | None, render_to: Path | None) -> None:
+    """Refuse an output that would destroy an input or the other output, before anything is written.
+
+    Raises:
+        UsageError: it would.
+    """
+    read = [path for path in (Path(source), config_file) if path is not None and path.exists()]
+    for option, target in (("--out", out), ("--render", render_to)):
+        if target is None or target == Path("-") or is_special(target):
+            continue
+        taken = next((path for path in read if is_same(path, target)), None)
+        if taken is not None:
+            raise UsageError(f"{option}: {printable(target)} is what is read; name another file or folder")
+        folder = Path(source) if Path(source).is_dir() else None
+        if folder is not None and option == "--out" and is_same(folder, target.parent) and is_picture(target):
+            raise UsageError(f"{option}: {printable(target)} lies among the pictures that are read")
+        if option == "--render" and target.is_dir() and Path(source).is_file() and is_same(Path(source).parent, target):
+            raise UsageError(f"--render: {printable(target)} is the folder of what is read; name another one")
+    if out is not None and render_to is not None and out.absolute() == render_to.absolute():
+        raise UsageError(f"--out and --render: both are {printable(out)}")
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does, so that what was done so far is kept whole."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _LineEncoder:
@@ -141,7 +193,9 @@ def _progress(console: Console) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def open_output(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that appears under its name only when it is complete; ``-`` is standard output.
+    """Open a file that appears under its name when it is complete, or ends early; ``-`` is standard output.
+
+    What is there and no regular file (a pipe, a device) is written to; see `edge.system.files.replacing`.
 
     Raises:
         UsageError: the file cannot be written.
@@ -151,99 +205,9 @@ def open_output(path: Path) -> Iterator[BinaryIO]:
         sys.stdout.flush()
         return
     try:
-        with replacing(path) as beside, beside.open("wb") as file:
+        with open_replacing(path, keep_partial=True) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
     except MienError:
         raise  # of what was being written, not of the file
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from None
-
-
-class _Canvas:
-    """Take the steps of a replay and draw them."""
-
-    def add(self, step: Step) -> None:
-        """Draw a step."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Finish what was drawn."""
-
-
-class _Video(_Canvas):
-    """A video of the rendered frames; frames of another size are fitted to the first one's."""
-
-    def __init__(self, path: Path, fps: float) -> None:
-        self._path, self._fps = path, fps
-        self._writer: cv2.VideoWriter | None = None
-        self._size_wh = (0, 0)
-
-    def add(self, step: Step) -> None:
-        if self._writer is None:
-            self._size_wh = step.frame.size_wh
-            fourcc = cv2.VideoWriter.fourcc(*("MJPG" if self._path.suffix == ".avi" else "mp4v"))
-            self._writer = cv2.VideoWriter(str(self._path), fourcc, self._fps, self._size_wh)
-            if not self._writer.isOpened():
-                raise UsageError(f"--render: {self._path} cannot be written")
-        picture = render(step.frame.image, step.faces)
-        self._writer.write(picture if step.frame.size_wh == self._size_wh else resize(picture, self._size_wh))
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.release()
-
-
-class _Pictures(_Canvas):
-    """A folder of the rendered frames as pictures, named after their source or number."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._names = folder, set[str]()
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def add(self, step: Step) -> None:
-        source = Path(step.frame.source)
-        name = f"{source.stem}.png" if is_picture(source) else f"frame_{step.frame.number:06d}.png"
-        if name in self._names:  # a.jpg beside a.png
-            name = f"{source.name}.png"
-        self._names.add(name)
-        _write_picture(self._folder / name, step)
-
-
-class _Picture(_Canvas):
-    """A picture of the last rendered frame."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._last = path, list[Step]()
-
-    def add(self, step: Step) -> None:
-        self._last = [step]
-
-    def close(self) -> None:
-        for step in self._last:
-            _write_picture(self._path, step)
-
-
-def _write_picture(path: Path, step: Step) -> None:
-    encoded, data = cv2.imencode(path.suffix, render(step.frame.image, step.faces))
-    if not encoded:
-        raise UsageError(f"--render: {path} cannot be encoded")
-    with open_output(path) as file:
-        file.write(data.tobytes())
-
-
-def open_canvas(path: Path, fps: float) -> _Canvas:
-    """Return where rendered frames go, by the name of the path.
-
-    Raises:
-        UsageError: it is neither a folder nor named like a video or a picture that can be written.
-    """
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return _Video(path, fps)
-    if is_picture(path) and cv2.haveImageWriter(path.name):
-        return _Picture(path)
-    if not path.suffix or path.is_dir():
-        return _Pictures(path)
-    known = " ".join((*VIDEO_SUFFIXES, *PICTURE_SUFFIXES))
-    raise UsageError(f"--render: {path.name} is neither a folder nor one of {known}")
+        raise UsageError(f"{printable(path)}: {error.strerror or error}") from None

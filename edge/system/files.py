@@ -6,9 +6,12 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
+import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -45,24 +48,80 @@ def hash_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, suffix: str = "") -> Iterator[Path]:
+def replacing(path: Path, *, suffix: str = "", keep_partial: bool = False) -> Iterator[Path]:
     """Write a file beside its place and rename it over what is there, so that readers find the old one or the new one.
+
+    A link is followed. What is there and no regular file (a pipe, a device) is written to, never renamed over: the
+    file is then made elsewhere and copied into it.
 
     Args:
         path: the file.
         suffix: of the temporary name, for a writer that insists on one.
+        keep_partial: when the block raises, keep what was written so far under the name; else the file is untouched.
 
     Yields:
-        The temporary path. When the block raises it is removed, and the file is untouched.
+        The temporary path. It is removed in the end, whatever happens.
     """
+    if is_special(path):
+        with tempfile.TemporaryDirectory() as folder:
+            beside = Path(folder) / f"part{suffix}"
+            yield beside
+            with beside.open("rb") as made, path.open("wb") as target:
+                shutil.copyfileobj(made, target)
+        return
+    path = Path(os.path.realpath(path))
     beside = path.with_name(f".{path.name}.part{suffix}")
     try:
         yield beside
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if keep_partial and beside.stat().st_size:
+                beside.replace(path)
+            beside.unlink(missing_ok=True)
+        raise
+    try:
         beside.replace(path)
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def open_replacing(path: Path, *, keep_partial: bool = False) -> Iterator[BinaryIO]:
+    """Open a file for writing that appears whole under its name; a pipe or device is written to as it comes.
+
+    Args:
+        path: the file; see `replacing`.
+        keep_partial: when the block raises, what was written so far appears.
+    """
+    if is_special(path):
+        with path.open("wb") as file:
+            yield file
+        return
+    with replacing(path, keep_partial=keep_partial) as beside, beside.open("wb") as file:
+        try:
+            yield file
+        finally:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def is_special(path: Path) -> bool:
+    """Return whether something is there that is neither a regular file nor a folder, links followed."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def is_same(first: Path, second: Path) -> bool:
+    """Return whether two paths are one file or folder that exists, links followed."""
+    try:
+        return first.samefile(second)
+    except OSError:
+        return False
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -71,6 +130,9 @@ def replace_file(path: Path, data: bytes) -> None:
     Raises:
         OSError: it cannot be written; what was there is untouched, and nothing lies beside it.
     """
+    if is_special(path):
+        path.write_bytes(data)
+        return
     with replacing(path) as beside:
         write_synced(beside, data)
 

@@ -60,6 +60,10 @@ VECTORISE_ABOVE: Final = 150
 """Pairs of tracks and faces above which numpy is faster than plain Python (measured)."""
 
 
+SLOW_CAMERA_NS = 4_000_000_000
+"""A face that was there in the last frame is looked for in the next one, as long as that comes within this time."""
+
+
 class _Face:
     """One track's state. Plain floats: for a handful of faces they are faster than arrays."""
 
@@ -134,7 +138,8 @@ class KalmanTracker:
     A face is announced when it was seen over ``confirm_ms`` (at once when that is 0). One that is not seen is predicted
     for ``keep_ms``; one whose predicted centre lies outside the frame, or that was last seen at the frame's edge moving
     out, for ``leave_ms`` only. Until then it keeps its id where it reappears near its prediction; an ended id never
-    comes back: whoever returns later is a new track. Time in which the detector rests does not count as unseen.
+    comes back: whoever returns later is a new track. Time in which the detector rests, or between the frames of a
+    camera slower than ``keep_ms``, does not count as unseen.
     """
 
     def __init__(self, config: TrackConfig, *, new_id: Callable[[], str], start_score: float = 0.0) -> None:
@@ -156,9 +161,9 @@ class KalmanTracker:
             return self._tracks((), timestamp_ns)
         seen = _Observations(faces)
         taken = [False] * len(seen.scores)
-        gone = [face for face in self._faces if timestamp_ns - face.kept_ns > self._keep_ns]
+        gone = [face for face in self._faces if self._is_outdated(face, timestamp_ns)]
         if gone:
-            self._faces = [face for face in self._faces if timestamp_ns - face.kept_ns <= self._keep_ns]
+            self._faces = [face for face in self._faces if face not in gone]
         for face in self._faces:
             face.was_missed, face.is_missed = face.is_missed, True
         for row, column in assign(_gains(self._faces, seen)):
@@ -229,6 +234,11 @@ class KalmanTracker:
         face = _Face(self._new_id(), seen, column, now_ns)
         face.is_confirmed = self._confirm_ns == 0
         self._faces.append(face)
+
+    def _is_outdated(self, face: _Face, now_ns: int) -> bool:
+        """Return whether a face is not looked for any more: unseen for too long, not only between two slow frames."""
+        unseen_ns = now_ns - face.kept_ns
+        return unseen_ns > (self._keep_ns if face.is_missed else max(self._keep_ns, SLOW_CAMERA_NS))
 
     def _is_over(self, face: _Face, now_ns: int, frame_wh: tuple[int, int] | None) -> bool:
         """Whether a face that was not found in this frame is given up."""
