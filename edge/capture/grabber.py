@@ -29,6 +29,7 @@ class CameraState(str, Enum):
     LIVE = "live"
     STALE = "stale"
     LOST = "lost"
+    PAUSED = "paused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class Grabber:
                 raise RuntimeError("a reader is running already")
             self._reader = reader
             self._inside += 1
-            if self.state is CameraState.OPENING:
+            if self.state in (CameraState.OPENING, CameraState.PAUSED):
                 self._tell(CameraState.OPENING, "")
         try:
             while self._is_active(reader) and not self._serve(reader):
@@ -227,7 +228,7 @@ class Grabber:
                 self._reader.release()
                 self._reader = None
             self._failures = 0
-            self._tell(CameraState.OPENING, "paused")
+            self._tell(CameraState.PAUSED, "")
 
     def _serve(self, reader: Reader) -> bool:
         """Open the source and read it; True when there is nothing more to do, False when it was lost."""

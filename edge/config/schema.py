@@ -189,7 +189,7 @@ class MqttConfig(Section, frozen=True):
     )
     retry_max_s: Annotated[
         float, Meta(ge=1, le=3600, description="longest wait between attempts to reach the broker; random below it")
-    ] = 60
+    ] = 10
     tls: Annotated[bool, Meta(description="encrypt; the broker's certificate and name are checked")] = False
     ca_file: Annotated[str | None, Meta(description="own certificate authority; unset: the system's")] = None
     cert_file: Annotated[str | None, Meta(description="client certificate")] = None

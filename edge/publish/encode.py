@@ -116,7 +116,13 @@ def make_event(event: EmotionEvent, *, origin: Origin, moment: Moment) -> EventP
 
 
 def make_state(
-    faces: Sequence[FaceState] | None, *, timestamp_ns: int, last_seq: int, origin: Origin, moment: Moment
+    faces: Sequence[FaceState] | None,
+    *,
+    timestamp_ns: int,
+    last_seq: int,
+    origin: Origin,
+    moment: Moment,
+    reason: str | None = None,
 ) -> StatePayload:
     """The payload of the present state.
 
@@ -126,6 +132,7 @@ def make_state(
         last_seq: of the newest event, 0 when there was none.
         origin: who speaks.
         moment: the present.
+        reason: why no faces are known.
     """
     return StatePayload(
         boot_id=origin.boot_id,
@@ -135,6 +142,7 @@ def make_state(
         clock_synced=moment.clock_synced,
         camera=origin.camera,
         faces=None if faces is None else [_state_face(face, moment) for face in faces],
+        reason=None if faces is not None else reason,
     )
 
 
@@ -218,6 +226,14 @@ def dominant_emotion(faces: Sequence[tuple[str, float]], *, before: str = NONE) 
     most = max(count for count, _ in votes.values())
     tied = {emotion: total for emotion, (count, total) in votes.items() if count == most}
     return before if before in tied else min(tied, key=lambda emotion: (-tied[emotion], emotion))
+
+
+def count_emotions(emotions: Sequence[str] | None, labels: Sequence[str]) -> str:
+    """Return how many faces show each emotion as JSON, ``uncertain`` at the end; ``null`` where nothing is known."""
+    if emotions is None:
+        return "null"
+    counts = {label: emotions.count(label) for label in (*labels, UNCERTAIN)}
+    return msgspec.json.encode(counts).decode()
 
 
 def _share(value: float) -> float:

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from edge.contract.labels import LABELS, UNCERTAIN
 
-CameraState = Literal["opening", "live", "stale", "lost"]
+CameraState = Literal["opening", "live", "stale", "lost", "paused"]
 """``opening`` for the first time, ``live``, ``stale`` (no frame for a while), ``lost`` (being reopened)."""
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -136,7 +136,10 @@ class StatePayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="
     mono_ms: CaptureMono
     clock_synced: ClockSynced
     camera: CameraName
-    faces: Annotated[list[StateFace] | None, Meta(description="in order of appearance; null while the camera is away")]
+    faces: Annotated[list[StateFace] | None, Meta(description="in order of appearance; null while nothing is known")]
+    reason: Annotated[
+        str | None, Meta(description="why nothing is known: opening, stale, lost, paused or stopped; null otherwise")
+    ] = None
 
 
 class Latency(Payload, frozen=True, kw_only=True):

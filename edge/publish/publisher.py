@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from edge.config.schema import PublishConfig
-from edge.contract.labels import NONE
+from edge.contract.labels import NONE, UNKNOWN
 from edge.publish.base import Message, make_message
 from edge.publish.encode import (
     Moment,
     Origin,
     Vitals,
+    count_emotions,
     dominant_emotion,
     make_event,
     make_faces,
@@ -73,12 +74,13 @@ class Publisher:
 
     The state is published when it changed: a face came or went, an emotion or a reason changed, the camera went away,
     an event was made, or a confidence moved by `CONFIDENCE_STEP`; at most ``state_hz`` times a second, so `tick` is
-    to be called now and then. ``count`` and ``emotion`` go with it.
+    to be called now and then. ``count``, ``emotion`` and ``counts`` go with it.
 
     Args:
         config: the rates.
         origin: who speaks; may be replaced while running (`origin`).
         max_frame_age_ms: after so long an event is history.
+        can_pause: whether requests may pause the camera: then ``active`` says whether they did.
 
     Attributes:
         origin: see above.
@@ -86,8 +88,12 @@ class Publisher:
         camera_state: as last told.
     """
 
-    def __init__(self, config: PublishConfig, *, origin: Origin, max_frame_age_ms: float) -> None:
+    def __init__(
+        self, config: PublishConfig, *, origin: Origin, max_frame_age_ms: float, can_pause: bool = False
+    ) -> None:
         self.origin = origin
+        self._can_pause = can_pause
+        self._is_stopped = False
         self.last_seq = 0
         self.camera_state: CameraState = "opening"
         self._live_ns = round(max_frame_age_ms * 1e6)
@@ -107,7 +113,7 @@ class Publisher:
 
     def start(self, info: InfoPayload, *, moment: Moment) -> list[Message]:
         """The initial state: info, camera ``opening``, no faces known."""
-        messages = [make_message("info", info), make_message("camera", self.camera_state)]
+        messages = [make_message("info", info), make_message("camera", self.camera_state), *self._active()]
         return messages + self._state(moment)
 
     def step(self, step: Step, *, moment: Moment) -> list[Message]:
@@ -126,14 +132,14 @@ class Publisher:
         Args:
             state: the new one.
             moment: the present.
-            events: what ended with it: ``face_left`` of every track when the camera is lost.
+            events: what ended with it: ``face_left`` of every track when the camera is lost or paused.
         """
         messages = self._events(events, since_ns=moment.now_ns, moment=moment)
         if state != "live":
             self._faces = None
         if state != self.camera_state:
             self.camera_state = state
-            messages.append(make_message("camera", state))
+            messages += [make_message("camera", state), *self._active()]
         return messages + self.tick(moment=moment)
 
     def tick(self, *, moment: Moment) -> list[Message]:
@@ -172,8 +178,12 @@ class Publisher:
     def stop(self, *, moment: Moment, events: Sequence[EmotionEvent] = ()) -> list[Message]:
         """The last words: the events that end every track, and a state without faces that holds the last ``seq``."""
         messages = self._events(events, since_ns=moment.now_ns, moment=moment)
-        self._faces = None
+        self._faces, self._is_stopped = None, True
         return messages + self._state(moment)
+
+    def _active(self) -> list[Message]:
+        """Whether the camera is watched, where requests can change that and it is not told already."""
+        return self._changed("active", "OFF" if self.camera_state == "paused" else "ON") if self._can_pause else []
 
     def _events(self, events: Sequence[EmotionEvent], *, since_ns: int | None, moment: Moment) -> list[Message]:
         """Events live as long as their frame; those that no frame made as long from now."""
@@ -189,7 +199,14 @@ class Publisher:
         self._state_rate.note(moment.now_ns)
         self._told = self._state_key()
         at_ns = moment.now_ns if self._faces is None else self._seen_ns
-        state = make_state(self._faces, timestamp_ns=at_ns, last_seq=self.last_seq, origin=self.origin, moment=moment)
+        state = make_state(
+            self._faces,
+            timestamp_ns=at_ns,
+            last_seq=self.last_seq,
+            origin=self.origin,
+            moment=moment,
+            reason="stopped" if self._is_stopped else self.camera_state if self.camera_state != "live" else "opening",
+        )
         return [make_message("state", state), *self._plain()]
 
     def _state_key(self) -> _StateKey:
@@ -201,13 +218,21 @@ class Publisher:
         )
 
     def _plain(self) -> list[Message]:
-        faces = self._faces or ()
-        emotion = dominant_emotion(
-            [(face.emotion, face.confidence) for face in faces], before=self._told_plain.get("emotion", NONE)
-        )
-        messages = []
-        for kind, text in (("count", str(len(faces))), ("emotion", emotion)):
-            if self._told_plain.get(kind) != text:
-                self._told_plain[kind] = text
-                messages.append(make_message(kind, text))
-        return messages
+        """``count``, ``emotion`` and ``counts``, those that changed; ``unknown`` is not ``nobody``."""
+        faces = self._faces
+        emotion, before = UNKNOWN, self._told_plain.get("emotion", NONE)
+        if faces is not None:
+            emotion = dominant_emotion([(face.emotion, face.confidence) for face in faces], before=before)
+        emotions = None if faces is None else [face.emotion for face in faces]
+        return [
+            *self._changed("count", UNKNOWN if faces is None else str(len(faces))),
+            *self._changed("emotion", emotion),
+            *self._changed("counts", count_emotions(emotions, self.origin.labels)),
+        ]
+
+    def _changed(self, kind: str, text: str) -> list[Message]:
+        """A message of plain text, where it is another than the last one."""
+        if self._told_plain.get(kind) == text:
+            return []
+        self._told_plain[kind] = text
+        return [make_message(kind, text)]

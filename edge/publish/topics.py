@@ -79,6 +79,8 @@ TOPICS: Final[Mapping[str, Topic]] = {
     "state": Topic(payload=StatePayload, delivery=Delivery.LATEST),
     "count": Topic(payload=str, delivery=Delivery.LATEST, homeassistant=True, recorded=False),
     "emotion": Topic(payload=str, delivery=Delivery.LATEST, homeassistant=True, recorded=False),
+    "counts": Topic(payload=str, delivery=Delivery.LATEST, recorded=False),
+    "active": Topic(payload=str, delivery=Delivery.LATEST, homeassistant=True, recorded=False),
     "problem": Topic(payload=ProblemPayload, delivery=Delivery.LATEST, homeassistant=True),
     "availability": Topic(payload=str, delivery=Delivery.LATEST, homeassistant=True),
     "event": Topic(payload=EventPayload, delivery=Delivery.EVENT, homeassistant=True),

@@ -24,12 +24,14 @@ WAITING_MAX: Final = 32
 BUDGET_S: Final = 0.5
 """After so long `CommandQueue.run_pending` leaves the rest for its next call: the caller has other things to watch."""
 
+_SWITCH: Final[Mapping[bytes, str]] = {b"ON": "resume", b"OFF": "pause"}
+
 Verb = Callable[[], Mapping[str, Any]]
 """Carries out one kind of request; returns what there is to say, raises `MienError` where it could not."""
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Payload of ``…/request/‹verb›``; an empty payload is one without a transaction."""
+    """Payload of ``…/request/‹verb›``; one that is empty or no JSON object is a request without a transaction."""
 
     transaction: Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
 
@@ -58,6 +60,8 @@ class CommandQueue:
         if not answerable or len(self._waiting) >= WAITING_MAX:
             self.dropped += 1
             return
+        if verb == "active":  # a switch: what it is set to is the verb
+            verb, data = _SWITCH.get(data.strip().upper(), "active"), b""
         self._waiting.append((verb, data[: PAYLOAD_MAX_BYTES + 1]))
 
     def counts(self) -> dict[str, int]:
@@ -83,6 +87,8 @@ class CommandQueue:
         transaction: str | int | None = None
         try:
             transaction = _decode(data).transaction
+            if verb == "active":
+                raise _RefusedError("active/set: allowed are ON and OFF")
             if verb not in verbs:
                 raise _RefusedError(f"unknown verb; there are {', '.join(sorted(verbs))}")
             result = dict(verbs[verb]())
@@ -117,9 +123,10 @@ class _RefusedError(Exception):
 
 
 def _decode(data: bytes) -> Request:
+    """Decode a request; ``PRESS``, ``ON`` or a time, which buttons and flows send by default, ask for nothing more."""
     if len(data) > PAYLOAD_MAX_BYTES:
         raise _RefusedError(f"the payload is longer than {PAYLOAD_MAX_BYTES} bytes")
     try:
-        return msgspec.json.decode(data, type=Request) if data else Request()
+        return msgspec.json.decode(data, type=Request) if data.lstrip()[:1] in (b"{", b"[") else Request()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _RefusedError(f"not a request: {error}") from None

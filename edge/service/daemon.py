@@ -162,7 +162,10 @@ class Daemon:
         """Work from the first message to the goodbye."""
         config = self._config
         publisher = Publisher(
-            config.publish, origin=make_origin(built, config), max_frame_age_ms=config.camera.max_frame_age_ms
+            config.publish,
+            origin=make_origin(built, config),
+            max_frame_age_ms=config.camera.max_frame_age_ms,
+            can_pause=config.mqtt.requests,
         )
         commands = CommandQueue(boot_id=publisher.origin.boot_id)
         slot: LatestSlot[Frame] = LatestSlot()
@@ -266,7 +269,7 @@ class Daemon:
             if is_ready:
                 self._reload_if_asked()
                 if ticks % STATUS_TICKS == 0:
-                    camera = "paused" if self._paused else grabber.state.value
+                    camera = grabber.state.value
                     rate_hz = fps.read_hz(loop.inferred, time.monotonic_ns())
                     notify(STATUS=describe_status(runtime, camera=camera, fps=rate_hz, faces=loop.faces))
                 ticks += 1

@@ -96,8 +96,8 @@ class InferenceLoop:
         """Tell what the capture thread found out about the camera; a lost or paused one ends every track."""
         runtime = self._runtime
         while runtime.camera_news:
-            state, detail = runtime.camera_news.popleft()
-            reason = "camera_lost" if state is CameraState.LOST else "paused" if detail == "paused" else None
+            state, _ = runtime.camera_news.popleft()
+            reason = {CameraState.LOST: "camera_lost", CameraState.PAUSED: "paused"}.get(state)
             events = runtime.built.pipeline.end_all(reason, time.monotonic_ns()) if reason else ()
             runtime.send(runtime.publisher.camera(state.value, moment=read_moment(), events=events))
 

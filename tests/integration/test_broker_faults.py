@@ -87,7 +87,7 @@ def test_a_broker_killed_ten_times_loses_no_event_and_finds_the_state_again_each
     wait_told(subscriber, set(daemon.made()) - set(daemon.stored()))
     live = told_places(subscriber.on("event"))
     assert live == sorted(set(live))
-    assert subscriber.on("availability")[-1] == b"stopped"
+    assert subscriber.on("availability")[-1] == b"offline"
 
 
 def test_sigkill_at_20_random_moments_loses_nothing_that_was_stored_and_leaves_nobody_online(
@@ -150,7 +150,7 @@ def test_a_broker_that_freezes_is_left_and_gets_everything_once_it_answers_again
     wait_told(subscriber, set(daemon.made()))
     daemon.stop()
     wait_told(subscriber, set(daemon.made()) - set(daemon.stored()))
-    assert subscriber.wait_for("availability", b"stopped")
+    assert subscriber.wait_for("availability", b"offline")
 
 
 def test_a_wrong_password_is_named_and_the_right_one_is_read_while_it_retries(

@@ -134,4 +134,4 @@ def test_the_stop_does_not_wait_for_a_flood(
     flood(broker.port, (("selftest", b"") for _ in range(500)))
     child.send_signal(signal.SIGTERM)
     assert ended(child, timeout_s=15)[0] == 0
-    subscriber.wait_for("availability", b"stopped")
+    subscriber.wait_for("availability", b"offline")

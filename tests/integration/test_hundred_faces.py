@@ -106,7 +106,7 @@ def test_a_crowd_that_comes_and_goes_is_told_face_by_face_and_health_names_the_b
     child.send_signal(signal.SIGTERM)
     code, errors = ended(child)
     assert code == 0, errors
-    subscriber.wait_for("availability", b"stopped")
+    subscriber.wait_for("availability", b"offline")
     rows = [row["faces"] for row in map(json.loads, subscriber.on("faces"))]
     assert max(sum(face["observed"] for face in row) for row in rows) == expected
     assert max(map(len, rows)) <= COUNT  # above the bound: a face just left out is followed for keep_ms

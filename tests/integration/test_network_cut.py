@@ -92,4 +92,4 @@ def test_a_network_that_goes_down_twice_in_the_middle_of_the_work_loses_no_event
     wait_until(lambda: missing() <= stored, what=lambda: f"{sorted(missing() - stored)}", timeout_s=60)
     live = told_places(subscriber.on("event"))
     assert live == sorted(set(live))
-    assert subscriber.on("availability")[-1] == b"stopped"
+    assert subscriber.on("availability")[-1] == b"offline"

@@ -32,7 +32,7 @@ def test_a_clip_becomes_events_state_and_a_clean_goodbye_on_a_real_broker(
     sent = time.monotonic()
     assert ended(child)[0] == 0
     assert time.monotonic() - sent < STOP_PATIENCE_S
-    subscriber.wait_for("availability", b"stopped")
+    subscriber.wait_for("availability", b"offline")
     events = decoded(subscriber.on("event"))
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert [event["type"] for event in events[:2]] == ["face_appeared"] * 2
@@ -205,11 +205,24 @@ def test_requests_are_carried_out_and_answered(
         return [event["reason"] for event in decoded(subscriber.on("event")) if event["type"] == "face_left"]
 
     wait_until(lambda: left()[-2:] == ["paused", "paused"], what=lambda: f"two faces that left: {left()}")
-    subscriber.wait_for("camera", b"opening")
+    subscriber.wait_for("camera", b"paused")
+    wait_until(lambda: subscriber.on("count")[-1] == b"unknown", what="unknown, not nobody")
+    assert subscriber.on("counts")[-1] == b"null"
+    assert decoded(subscriber.on("state"))[-1]["reason"] == "paused"
+    assert subscriber.on("active")[-1] == b"OFF"
     appeared = len(subscriber.on("event"))
     assert ask("resume", b"{}")["status"] == "ok"
     subscriber.wait_for("camera", b"live", count=2)
     subscriber.wait_for("event", count=appeared + 2)
+    for word, state in (b"OFF", b"paused"), (b"ON", b"live"):  # what a switch sends
+        told = len(subscriber.on("camera"))
+        subscriber.publish("mien/pi/front/active/set", word)
+        wait_until(lambda: state in subscriber.on("camera")[told:], what=f"the camera is {state!r}")  # noqa: B023
+        wait_until(lambda: subscriber.on("active")[-1] == word, what="the switch")  # noqa: B023
+    answered = len(subscriber.on("ping"))
+    subscriber.publish("mien/pi/front/request/ping", b"PRESS")
+    subscriber.wait_for("ping", count=answered + 2)
+    assert b'"status":"ok"' in subscriber.on("ping")[-1]
     child.send_signal(signal.SIGTERM)
     assert ended(child)[0] == 0
 

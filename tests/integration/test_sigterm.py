@@ -1,4 +1,4 @@
-"""SIGTERM at any moment: the process ends soon, and says ``stopped`` once it has a broker to tell."""
+"""SIGTERM at any moment: the process ends soon, and says ``offline`` once it has a broker to tell."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_at_twenty_random_moments_of_start_and_flight(
         taken.append(taken_s)
         heard.wait_quiet()
         told = heard.on("availability")
-        assert told in ([], [b"stopped"], [b"online", b"stopped"]), told
+        assert told in ([], [b"offline"], [b"online", b"offline"]), told
         if "connected (MQTT" in log:
             connected += 1
             assert told, log

@@ -57,7 +57,7 @@ def assert_stops_cleanly(child: subprocess.Popen[str], heard: Subscriber) -> Non
     code, errors = ended(child)
     assert code == 0, errors
     assert "Traceback" not in errors
-    heard.wait_for("availability", b"stopped")
+    heard.wait_for("availability", b"offline")
     numbers = [event["seq"] for event in decoded(heard.on("event"))]
     assert numbers == list(range(1, len(numbers) + 1)), "nothing was lost"
 

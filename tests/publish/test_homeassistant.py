@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import msgspec
@@ -27,6 +27,7 @@ from edge.publish.encode import dominant_emotion, encode, make_event
 from edge.publish.mqtt.backoff import Backoff
 from edge.publish.mqtt.homeassistant import Discovery, DiscoveryNote
 from edge.publish.mqtt.sink import MqttSink
+from edge.publish.payloads import CameraState
 from edge.publish.publisher import Publisher
 from edge.records import EventType, Reason
 
@@ -98,8 +99,22 @@ def test_the_entities_are_those_that_the_readme_promises() -> None:
         "emotion": ("sensor", "enum"),
         "event": ("event", None),
         "camera": ("binary_sensor", "connectivity"),
+        "camera_state": ("sensor", "enum"),
         "problem": ("binary_sensor", "problem"),
     }
+
+
+def test_a_switch_and_a_button_are_there_where_requests_are_carried_out() -> None:
+    config = make_config({"device": "pi", "camera": {"name": "front"}, "mqtt": {"requests": True}})
+    found = json.loads(Discovery.of(config).encode(an_info()))["cmps"]
+    assert (found["active"]["p"], found["active"]["cmd_t"]) == ("switch", "mien/pi/front/active/set")
+    assert (found["selftest"]["p"], found["selftest"]["cmd_t"]) == ("button", "mien/pi/front/request/selftest")
+
+
+@pytest.mark.parametrize("name", ["count", "emotion"])
+def test_unknown_is_no_state_for_home_assistant(name: str) -> None:
+    template = entities()[name]["value_template"]
+    assert [render(template, told) for told in (b"unknown", b"0", b"happy")] == ["None", "0", "happy"]
 
 
 @pytest.mark.parametrize("kind", list(EventType))
@@ -122,16 +137,15 @@ def test_every_emotion_that_can_be_told_is_an_option() -> None:
 
 def test_camera_problem_and_availability_are_on_or_off_for_all_that_is_published() -> None:
     camera, problem = entities()["camera"]["value_template"], entities()["problem"]
-    states = {state: render(camera, state.encode()) for state in ("opening", "live", "stale", "lost")}
-    assert states == {"opening": "OFF", "live": "ON", "stale": "OFF", "lost": "OFF"}
+    states = {state: render(camera, state.encode()) for state in get_args(CameraState)}
+    assert states == {"opening": "OFF", "live": "ON", "stale": "OFF", "lost": "OFF", "paused": "OFF"}
+    assert entities()["camera_state"]["options"] == list(states)
     bad = problems_payload("camera: lost", 'delegate: edgetpu: "x"')
     assert render(problem["value_template"], problems_payload()) == "OFF"
     assert render(problem["value_template"], bad) == "ON"
     attributes = json.loads(render(problem["json_attributes_template"], bad))
     assert attributes == {"problems": ["camera: lost", 'delegate: edgetpu: "x"']}
-    template = expand(json.loads(DISCOVERY.encode(an_info())))["availability_template"]
-    told = {word: render(template, word.encode()) for word in ("online", "stopped", "offline")}
-    assert told == {"online": "online", "stopped": "offline", "offline": "offline"}
+    assert "availability_template" not in expand(json.loads(DISCOVERY.encode(an_info())))  # online and offline alone
 
 
 def test_problems_are_told_when_they_change_and_not_more_often_than_once_a_second() -> None:
@@ -201,7 +215,7 @@ def test_discovery_is_retained_and_sent_again_when_home_assistant_or_the_broker_
 ) -> None:
     broker = mosquitto()
     subscriber = subscribe(broker.port)
-    sink = start_sink(broker.port, version=version, requests=True)
+    sink = start_sink(broker.port, version=version)
     for message in initial_messages():
         sink.send(message)
     subscriber.wait_for("availability", b"online")

@@ -30,18 +30,21 @@ def kinds(messages: list[Message]) -> list[str]:
 
 def test_the_initial_state_is_complete_and_knows_no_faces() -> None:
     messages = make().start(an_info(), moment=moment())
-    assert kinds(messages) == ["info", "camera", "state", "count", "emotion"]
-    assert [message.data for message in messages[1:2] + messages[3:]] == [b"opening", b"0", b"none"]
-    assert json.loads(messages[2].data)["faces"] is None
+    assert kinds(messages) == ["info", "camera", "state", "count", "emotion", "counts"]
+    assert [message.data for message in messages[1:2] + messages[3:]] == [b"opening", b"unknown", b"unknown", b"null"]
+    state = json.loads(messages[2].data)
+    assert (state["faces"], state["reason"]) == (None, "opening")
 
 
 def test_events_come_before_the_state_that_counts_them() -> None:
     messages = live().step(a_step(a_face(), events=[an_event(1), an_event(2)]), moment=moment(100))
-    assert kinds(messages) == ["event", "event", "state", "count", "emotion"]
+    assert kinds(messages) == ["event", "event", "state", "count", "emotion", "counts"]
     state = json.loads(messages[2].data)
     assert state["last_seq"] == 2
     assert [face["track"] for face in state["faces"]] == ["k3v9"]
-    assert [message.data for message in messages[3:]] == [b"1", b"happy"]
+    assert [message.data for message in messages[3:5]] == [b"1", b"happy"]
+    assert json.loads(messages[5].data) == {**dict.fromkeys((*ORIGIN.labels, "uncertain"), 0), "happy": 1}
+    assert state["reason"] is None
 
 
 def test_an_unchanged_state_is_not_published_again() -> None:
@@ -84,10 +87,37 @@ def test_while_the_camera_is_away_faces_are_null_and_every_track_has_ended() -> 
     publisher.step(a_step(a_face(), events=[an_event(1)]), moment=moment(100))
     left = an_event(2, at_s=97, kind=EventType.FACE_LEFT)
     messages = publisher.camera("lost", moment=moment(102), events=[left])
-    assert kinds(messages) == ["event", "camera", "state", "count", "emotion"]
-    assert json.loads(messages[2].data)["faces"] is None
-    assert json.loads(messages[2].data)["last_seq"] == 2
-    assert [message.data for message in messages[3:]] == [b"0", b"none"]
+    assert kinds(messages) == ["event", "camera", "state", "count", "emotion", "counts"]
+    state = json.loads(messages[2].data)
+    assert (state["faces"], state["reason"], state["last_seq"]) == (None, "lost", 2)
+    assert [message.data for message in messages[3:]] == [b"unknown", b"unknown", b"null"]
+
+
+def test_nobody_is_told_as_nobody_only_while_the_camera_is_live() -> None:
+    publisher = live()
+    messages = publisher.step(a_step(), moment=moment(100))
+    assert {message.kind: message.data for message in messages if message.kind in ("count", "emotion")} == {
+        "count": b"0",
+        "emotion": b"none",
+    }
+    for at_s, state in ((200, "stale"), (300, "lost"), (400, "paused")):
+        publisher.camera("live", moment=moment(at_s - 50))
+        publisher.step(a_step(at_s=at_s - 40), moment=moment(at_s - 40))
+        told = {message.kind: message.data for message in publisher.camera(state, moment=moment(at_s))}
+        assert (told["count"], told["emotion"], told["counts"]) == (b"unknown", b"unknown", b"null")
+        assert json.loads(told["state"])["reason"] == state
+
+
+def test_active_says_whether_the_camera_is_watched_where_that_can_be_changed() -> None:
+    assert "active" not in kinds(make().start(an_info(), moment=moment()))
+    publisher = Publisher(PublishConfig(), origin=ORIGIN, max_frame_age_ms=1000, can_pause=True)
+    told = [publisher.start(an_info(), moment=moment())]
+    told += [publisher.camera(state, moment=moment(100)) for state in ("live", "lost", "paused", "opening", "live")]
+    assert [message.data for messages in told for message in messages if message.kind == "active"] == [
+        b"ON",
+        b"OFF",
+        b"ON",
+    ]
 
 
 def test_a_stale_camera_shows_no_faces_although_the_tracks_go_on() -> None:
@@ -119,8 +149,10 @@ def test_the_last_words_hold_the_last_seq_whatever_the_rate() -> None:
     publisher = live()
     publisher.step(a_step(a_face(), events=[an_event(1)]), moment=moment(100))
     messages = publisher.stop(moment=moment(100.001), events=[an_event(2, kind=EventType.FACE_LEFT)])
-    assert kinds(messages) == ["event", "state", "count", "emotion"]
-    assert json.loads(messages[1].data)["last_seq"] == 2
+    assert kinds(messages) == ["event", "state", "count", "emotion", "counts"]
+    state = json.loads(messages[1].data)
+    assert (state["last_seq"], state["reason"]) == (2, "stopped")
+    assert [message.data for message in messages[2:]] == [b"unknown", b"unknown", b"null"]
 
 
 @pytest.mark.parametrize(("faces_hz", "fps", "expected"), [(0, 15, 0), (5, 15, 50), (15, 15, 150), (30, 15, 150)])

@@ -9,7 +9,7 @@ import re
 import pytest
 from tools import ROOT
 
-from edge.config.schema import Config
+from edge.config.schema import Config, MqttConfig
 from edge.contract.labels import LABELS
 from edge.publish import SINKS
 from edge.publish.base import Sink
@@ -41,7 +41,7 @@ def test_the_readme_names_no_topic_that_is_not_published() -> None:
 
 
 def test_home_assistant_reads_the_topics_that_are_marked_for_it() -> None:
-    discovery = Discovery.of(Config(device="pi"))
+    discovery = Discovery.of(Config(device="pi", mqtt=MqttConfig(requests=True)))
     described = json.dumps(discovery.describe(labels=LABELS, model="m"))
     read = set(re.findall(rf'"{discovery.base}/(\w+)"', described))
     assert read == {name for name, topic in TOPICS.items() if topic.homeassistant}

@@ -76,3 +76,34 @@ def test_a_flood_of_slow_requests_keeps_nobody_from_other_work() -> None:
         queue.put("selftest", b"")
     assert len(queue.run_pending({"selftest": slow})) == 2
     assert now_s <= BUDGET_S + 0.3
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"  ", b"PRESS", b"ON", b"1764240000", b"2026-11-27T08:00Z", b"\xff\xfe", b"null"]
+)
+def test_what_buttons_and_flows_send_by_default_is_a_request_without_a_transaction(
+    data: bytes, queue: CommandQueue
+) -> None:
+    queue.put("ping", data)
+    assert [(answer["status"], answer["transaction"]) for answer in answers(queue)] == [("ok", None)]
+
+
+@pytest.mark.parametrize("data", [b"{", b"[1", b" {]", b'{"transaction": "a"'])
+def test_broken_json_stays_an_error(data: bytes, queue: CommandQueue) -> None:
+    queue.put("ping", data)
+    assert [answer["status"] for answer in answers(queue)] == ["error"]
+
+
+@pytest.mark.parametrize(("data", "verb"), [(b"ON", "resume"), (b"OFF", "pause"), (b" off\n", "pause")])
+def test_a_switch_is_set_by_its_word(data: bytes, verb: str, queue: CommandQueue) -> None:
+    done: list[str] = []
+    queue.put("active", data)
+    verbs = {name: lambda name=name: done.append(name) or {} for name in ("pause", "resume")}
+    (message,) = queue.run_pending(verbs)
+    assert (json.loads(message.data)["verb"], done) == (verb, [verb])
+
+
+def test_a_switch_that_is_set_to_something_else_is_told_what_is_allowed(queue: CommandQueue) -> None:
+    queue.put("active", b"maybe")
+    (answer,) = answers(queue)
+    assert answer["reason"] == "active/set: allowed are ON and OFF"

@@ -125,7 +125,7 @@ def _take_all(listener: Listener, story: Story, screen: Screen) -> None:
 
 def _drain(listener: Listener, story: Story, screen: Screen, *, until_s: float) -> None:
     """Take what the daemon said while it stopped; its last word is its availability."""
-    while story.availability not in ("stopped", "offline") and time.monotonic() < until_s:
+    while story.availability != "offline" and time.monotonic() < until_s:
         _take_all(listener, story, screen)
         time.sleep(DRAW_INTERVAL_S / 5)
     _take_all(listener, story, screen)

@@ -23,7 +23,7 @@ class Story:
         health: the newest health report.
         info: what runs.
         camera: ``opening``, ``live``, ``stale`` or ``lost``; empty before the first word.
-        availability: ``online``, ``stopped`` or ``offline``; empty before the first word.
+        availability: ``online`` or ``offline``; empty before the first word.
         events: the newest events, oldest first.
         emotions: how often a face was told to show an emotion.
     """

@@ -87,7 +87,7 @@ def _connect(mqtt: MqttConfig, subject: Subject) -> tuple[Connection, Wake]:
     config, wake = subject.config, Wake()
     base = mqtt.base_topic(config.device_name, config.camera.name)
     more = [config.homeassistant.status_topic] if config.homeassistant.enabled else []
-    more += [f"{base}/request/+"] if mqtt.requests else []
+    more += [f"{base}/request/+", f"{base}/active/set"] if mqtt.requests else []
     identity = Identity(
         client_id=f"{config.mqtt.make_client_id(config.device_name, config.camera.name)[:57]}-doctor",
         will_topic=None,
@@ -131,7 +131,7 @@ def _daemon_says(retained: dict[str, bytes]) -> list[Finding]:
         return []
     word = retained["availability"].decode(errors="replace")
     if word != "online":
-        return [note("daemon", f"the broker knows it as {word[:20]!r}")]
+        return [note("daemon", f"does not run now: the broker knows it as {word[:20]!r}")]
     try:
         problems: Any = json.loads(retained.get("problem", b"{}")).get("problems", [])
     except (ValueError, AttributeError):

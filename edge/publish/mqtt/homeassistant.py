@@ -12,15 +12,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
 from edge import __version__
 from edge.config.schema import Config, HomeAssistantConfig
-from edge.contract.labels import NONE, UNCERTAIN
+from edge.contract.labels import NONE, UNCERTAIN, UNKNOWN
 from edge.publish.mqtt.mailbox import Mailbox
-from edge.publish.payloads import InfoPayload
+from edge.publish.payloads import CameraState, InfoPayload
 from edge.records import EventType
 from edge.system.files import replace_file
 
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 EVENT_ATTRIBUTES: Final = ("track", "emotion", "previous", "confidence", "reason", "ts", "boot_id", "seq")
 """Fields of an event that become attributes of the event entity; all of them would fill Home Assistant's database."""
+KNOWN: Final = f"{{{{ None if value == '{UNKNOWN}' else value }}}}"
+"""Template of a state that may be unknown: Home Assistant takes ``None`` for that."""
 BIRTH: Final = b"online"
 """What Home Assistant says on its status topic when it has started."""
 
@@ -40,17 +42,20 @@ class Discovery:
         config: the configuration's section.
         base: base topic of what is published.
         name: of the device, for people.
+        can_pause: whether requests are carried out (``mqtt.requests``): a switch and a button appear.
     """
 
     config: HomeAssistantConfig
     base: str
     name: str
+    can_pause: bool = False
 
     @classmethod
     def of(cls, config: Config) -> Discovery:
         """The discovery that a configuration describes, whether or not it is enabled."""
         base = config.mqtt.base_topic(config.device_name, config.camera.name)
-        return cls(config.homeassistant, base, f"Mien {config.device_name} {config.camera.name}")
+        name = f"Mien {config.device_name} {config.camera.name}"
+        return cls(config.homeassistant, base, name, can_pause=config.mqtt.requests)
 
     @property
     def device_id(self) -> str:
@@ -77,7 +82,6 @@ class Discovery:
             "dev": {"ids": [self.device_id], "name": self.name, "mf": "Mien", "mdl": model, "sw": __version__},
             "o": {"name": "mien", "sw": __version__},
             "avty_t": f"{self.base}/availability",
-            "avty_tpl": "{{ 'online' if value == 'online' else 'offline' }}",  # `stopped` is not there either
             "qos": 1,
             "cmps": {
                 key: entity | {"uniq_id": f"{self.device_id}_{key}"} for key, entity in self._entities(labels).items()
@@ -94,12 +98,13 @@ class Discovery:
         fields = ", ".join(f"'{name}': value_json.{name}" for name in EVENT_ATTRIBUTES)
         diagnostic = {"p": "binary_sensor", "ent_cat": "diagnostic"}
         problem = f"{self.base}/problem"
-        return {
+        entities: dict[str, dict[str, Any]] = {
             "count": {
                 "p": "sensor",
                 "name": "Faces",
                 "ic": "mdi:account-multiple",
                 "stat_t": f"{self.base}/count",
+                "val_tpl": KNOWN,
                 "stat_cla": "measurement",
             },
             "emotion": {
@@ -107,6 +112,7 @@ class Discovery:
                 "name": "Emotion",
                 "ic": "mdi:emoticon-outline",
                 "stat_t": f"{self.base}/emotion",
+                "val_tpl": KNOWN,
                 "dev_cla": "enum",
                 "ops": [*labels, UNCERTAIN, NONE],
             },
@@ -125,6 +131,15 @@ class Discovery:
                 "stat_t": f"{self.base}/camera",
                 "val_tpl": "{{ 'ON' if value == 'live' else 'OFF' }}",
             },
+            "camera_state": {
+                "p": "sensor",
+                "ent_cat": "diagnostic",
+                "name": "Camera state",
+                "ic": "mdi:cctv",
+                "stat_t": f"{self.base}/camera",
+                "dev_cla": "enum",
+                "ops": list(get_args(CameraState)),
+            },
             "problem": diagnostic
             | {
                 "name": "Problem",
@@ -133,6 +148,26 @@ class Discovery:
                 "val_tpl": "{{ 'ON' if value_json.problems else 'OFF' }}",
                 "json_attr_t": problem,
                 "json_attr_tpl": "{{ {'problems': value_json.problems} | to_json }}",
+            },
+        }
+        return entities | (self._controls() if self.can_pause else {})
+
+    def _controls(self) -> dict[str, dict[str, Any]]:
+        """Entities that ask for something; only where requests are carried out."""
+        return {
+            "active": {
+                "p": "switch",
+                "name": "Watching",
+                "ic": "mdi:cctv",
+                "stat_t": f"{self.base}/active",
+                "cmd_t": f"{self.base}/active/set",
+            },
+            "selftest": {
+                "p": "button",
+                "ent_cat": "diagnostic",
+                "name": "Self-test",
+                "ic": "mdi:clipboard-check-outline",
+                "cmd_t": f"{self.base}/request/selftest",
             },
         }
 

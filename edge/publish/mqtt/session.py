@@ -111,15 +111,15 @@ class Session:
         self._poll(timeout_s)
         for topic, data in self._connection.take_received():
             if not self._station.announcement.receive(topic, data) and self._on_request is not None:
-                self._on_request(topic.rpartition("/")[2], data)
+                self._on_request("active" if topic.endswith("/active/set") else topic.rpartition("/")[2], data)
         self._check_acknowledgements()
 
     def say_goodbye(self, *, is_over: Callable[[], bool], timeout_s: Callable[[], float]) -> None:
-        """Publish ``stopped`` and disconnect; without the acknowledgement in time there is no goodbye."""
+        """Publish ``offline`` and disconnect; without the acknowledgement in time there is no goodbye."""
         mid: int | None = None
         while self._connection.closed is None and not is_over():
             if mid is None and self._connection.ready:
-                mid = self._publish(f"{self._station.base}/{AVAILABILITY}", b"stopped", retain=True)
+                mid = self._publish(f"{self._station.base}/{AVAILABILITY}", b"offline", retain=True)
             self._poll(timeout_s())
             if mid is not None and mid not in self._in_flight:
                 self._connection.close(goodbye=True)

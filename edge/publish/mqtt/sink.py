@@ -137,9 +137,9 @@ class MqttSink:
         self._wake.set()
 
     def stop(self, *, timeout_s: float) -> None:
-        """Send what waits, then ``stopped``, and disconnects; gives up after ``timeout_s`` seconds.
+        """Send what waits, then ``offline``, and disconnect; gives up after ``timeout_s`` seconds.
 
-        A broker that is away is tried once more if events wait. A connection that could not say ``stopped`` ends
+        A broker that is away is tried once more if events wait. A connection that could not say ``offline`` ends
         without a goodbye, so that the broker says ``offline``.
         """
         if not self._thread.ident:
@@ -205,7 +205,7 @@ class MqttSink:
 
     def _connect(self) -> Connection | None:
         base = self._station.base
-        requests = (f"{base}/request/+",) if self._on_request is not None else ()
+        requests = (f"{base}/request/+", f"{base}/active/set") if self._on_request is not None else ()
         identity = Identity(
             client_id=self._client_id,
             will_topic=f"{base}/{AVAILABILITY}",
