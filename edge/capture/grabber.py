@@ -13,7 +13,7 @@ from edge.capture.base import Clock, Source
 from edge.capture.hung_readers import Call, HungReaders, Reader
 from edge.capture.latest_frame import LatestSlot
 from edge.config.schema import CameraConfig
-from edge.errors import SourceError
+from edge.errors import SourceError, SourceLostError
 from edge.records import Frame
 
 _log = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ class GrabberTimes:
         settled_after_ns: frames for so long make earlier failures forgotten.
         backoff_base_s: bound of the first wait before a camera is opened again; doubled with every failure.
         backoff_max_s: bound of all waits.
+        max_age_ns: a live frame that is older is not handed on.
+        catch_up_ns: a camera whose frames are too old for so long is opened again.
         max_hanging: readers stuck in a driver that are put up with; one more is an error.
     """
 
@@ -52,6 +54,8 @@ class GrabberTimes:
     settled_after_ns: int = 10_000_000_000
     backoff_base_s: float = 0.5
     backoff_max_s: float = 30.0
+    max_age_ns: int = 1_000_000_000
+    catch_up_ns: int = 5_000_000_000
     max_hanging: int = 3
 
     @classmethod
@@ -64,6 +68,7 @@ class GrabberTimes:
         }
         return cls(
             stale_after_ns=stale_ns,
+            max_age_ns=round(config.max_frame_age_ms * 1e6),
             frozen_after_ns=max(6_000_000_000, 3 * stale_ns, round(5e9 / config.fps), own_ns["read_timeout_s"]),
             open_within_ns=max(30_000_000_000, 2 * own_ns["open_timeout_s"]),
         )
@@ -80,6 +85,7 @@ class Grabber:
         detail: why it is so; empty where there is nothing to say.
         frames: frames delivered so far.
         corrupt: frames without a picture in them, left out.
+        too_old: live frames that had waited for too long before they came, left out.
         reconnects: how often a lost camera came back.
         progress_ns: when the grabber last did something: a frame, an attempt to open, a slice of a wait.
         ended: the source came to its end.
@@ -129,7 +135,8 @@ class Grabber:
         self._last_frame_ns = 0
         self._told: tuple[CameraState, str] | None = None
         self.state, self.detail = CameraState.OPENING, ""
-        self.frames = self.corrupt = self.reconnects = 0
+        self.frames = self.corrupt = self.too_old = self.reconnects = 0
+        self._late_ns = 0
         self.progress_ns = clock()
         self.ended = False
 
@@ -197,7 +204,8 @@ class Grabber:
                 return True
             silent_ns = now_ns - self._last_frame_ns
             if self.state is CameraState.LIVE and silent_ns > self._times.stale_after_ns and not reader.waiting:
-                self._tell(CameraState.STALE, f"no frame for {silent_ns / 1e9:.1f} s")
+                what = "no fresh frame" if self._late_ns else "no frame"
+                self._tell(CameraState.STALE, f"{what} for {silent_ns / 1e9:.1f} s")
             return False
 
     def stop(self) -> None:
@@ -281,10 +289,31 @@ class Grabber:
             if not _has_picture(frame):
                 self.corrupt += 1
                 continue
+            if self._reopens and source.live and self._is_too_old(frame, source):
+                continue
             if base:  # a later session of the same camera: numbers go on, and nothing continues what was before
                 frame = replace(frame, number=base + frame.number, discontinuity=frame.discontinuity or is_first)
             is_first = False
             self._deliver(reader, frame, drop=drop)
+        return True
+
+    def _is_too_old(self, frame: Frame, source: Source) -> bool:
+        """Return whether a frame waited for too long somewhere, and count it.
+
+        Raises:
+            SourceLostError: a camera whose frames stay too old; opened again it begins with the present.
+        """
+        now_ns = self._clock()
+        age_ns = now_ns - frame.timestamp_ns
+        if age_ns <= self._times.max_age_ns:
+            self._late_ns = 0
+            return False
+        self.too_old += 1
+        self.progress_ns = now_ns
+        self._late_ns = self._late_ns or now_ns
+        if now_ns - self._late_ns > self._times.catch_up_ns:
+            self._late_ns = 0
+            raise SourceLostError(source.name, f"its frames are {age_ns / 1e9:.1f} s old and do not catch up")
         return True
 
     def _deliver(self, reader: Reader, frame: Frame, *, drop: bool) -> None:

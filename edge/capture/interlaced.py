@@ -23,7 +23,7 @@ from edge.records import Image
 FLAT_BELOW: Final = 2.0
 """Standard deviation of a picture, in steps of 255, below which nothing is in it."""
 _FRAMES: Final = 40
-_TIMEOUT_S: Final = 20.0
+_TIMEOUT_S: Final = 8.0
 _CHILD: Final = f"""
 import sys, cv2
 capture = cv2.VideoCapture(sys.stdin.read(), cv2.CAP_FFMPEG)
@@ -38,11 +38,12 @@ def is_flat(image: Image) -> bool:
 
 
 def is_suspicious(capture: OpencvCapture) -> bool:
-    """Return whether the first pictures may be none: flat, or the same buffer twice. Takes two frames."""
-    pictures = [capture.retrieve() for _ in range(2) if capture.grab()]
-    if len(pictures) < 2 or pictures[0] is None or pictures[1] is None:
+    """Return whether the first pictures may be none: flat, or the same buffer each time. Takes three frames."""
+    pictures = [capture.retrieve() for _ in range(3) if capture.grab()]
+    first, *others = pictures or [None]
+    if first is None or not others:
         return False
-    return is_flat(pictures[0]) or np.array_equal(pictures[0], pictures[1])
+    return is_flat(first) or all(other is not None and np.array_equal(first, other) for other in others)
 
 
 def is_interlaced(target: str) -> bool:

@@ -15,6 +15,7 @@ from msgspec import Meta
 from edge.capture.base import SourceRequest
 from edge.capture.interlaced import is_interlaced, is_suspicious, reopen_interlaced
 from edge.capture.opencv import Capture, OpencvCamera, OpencvCapture
+from edge.capture.stream_time import StreamClock
 from edge.config.schema import Section
 from edge.errors import ConfigError, SourceError, SourceNotFoundError
 from edge.system.secrets import read_secret
@@ -40,6 +41,7 @@ class NetworkSource(OpencvCamera):
 
     corrupt_bound: ClassVar[int] = 60
     """Two key frame distances or so."""
+    _stream_clock: StreamClock | None = None
 
     @classmethod
     def open(cls, request: SourceRequest) -> NetworkSource:
@@ -66,7 +68,23 @@ class NetworkSource(OpencvCamera):
             av_options = {"rtsp_transport": options.transport, "fflags": "nobuffer"}
             capture = reopen_interlaced(target, name=request.name, options=av_options)
         lost = f"the stream ended or sent nothing for {options.read_timeout_s:g} s"
-        return cls(request, capture=capture, lost=lost, identity=None)
+        source = cls(request, capture=capture, lost=lost, identity=None)
+        if not _counts_its_frames(request.target, capture):
+            source._stream_clock = StreamClock()
+        return source
+
+    def stamp_ns(self) -> int:
+        """Return when the grabbed frame was made, by the stream's own time; its arrival where it has none."""
+        arrival_ns = self._clock()
+        if self._stream_clock is None:
+            return arrival_ns
+        return self._stream_clock.stamp_ns(arrival_ns, round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6))
+
+
+def _counts_its_frames(target: str, capture: Capture) -> bool:
+    """Return whether a stream's time is only a count of frames: MJPEG over HTTP has no time stamps."""
+    codec = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=False)
+    return target.lower().startswith("http") and codec in (b"MJPG", b"\0\0\0\0")
 
 
 @contextlib.contextmanager

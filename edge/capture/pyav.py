@@ -80,6 +80,8 @@ class AvCapture:
             return 1000.0 * (self._frame.time or 0.0) if self._frame is not None else 0.0
         if key == cv2.CAP_PROP_FPS:
             return float(self._stream.average_rate or 0)
+        if key == cv2.CAP_PROP_FOURCC:
+            return float(int.from_bytes(self._stream.codec.name[:4].encode().ljust(4), "little"))
         if key == cv2.CAP_PROP_FRAME_COUNT:
             return float(self._stream.frames)
         return 0.0
