@@ -67,6 +67,9 @@ def quantize_command(
     ] = False,
     calibration_count: Annotated[int, typer.Option(help="pictures for the ranges", min=1)] = 512,
     seed: Annotated[int, typer.Option(help="of the draw of calibration pictures")] = 0,
+    expect_accuracy: Annotated[
+        float | None, typer.Option(help="of the float model as you know it, in percent", min=0, max=100)
+    ] = None,
     json: JsonFile = None,
     force: Annotated[
         bool, typer.Option("--force", help="replace a bundle; write a failed one, marked as such")
@@ -102,6 +105,7 @@ def quantize_command(
         copies_sha256=arguments.hash_list(copies),
         calibration_count=calibration_count,
         seed=seed,
+        expected_accuracy=None if expect_accuracy is None else expect_accuracy / 100,
     )
     read_data = functools.partial(arguments.read_data, calibrate, evaluate)
     raise typer.Exit(run_quantize(model, read_data, options, out=out, json=json, force=force))

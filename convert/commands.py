@@ -30,7 +30,12 @@ from edge.contract.bundle import load_bundle
 from edge.contract.manifest import DetectManifest
 from edge.errors import EXIT_CLEAN, EXIT_GATE_FAILED, EXIT_UNDECIDED, UsageError
 
-EXIT_CODES: Final = {"failed": EXIT_GATE_FAILED, "undecided": EXIT_UNDECIDED, "passed": EXIT_CLEAN}
+EXIT_CODES: Final = {
+    "failed": EXIT_GATE_FAILED,
+    "suspect": EXIT_UNDECIDED,
+    "undecided": EXIT_UNDECIDED,
+    "passed": EXIT_CLEAN,
+}
 """Of a verdict; of several the first that occurs."""
 
 
@@ -54,7 +59,7 @@ def run_quantize(
         force: replace a bundle; write a failed one, marked as such.
 
     Returns:
-        0 passed, 3 failed, 4 undecided.
+        0 passed, 3 failed, 4 undecided or suspect.
 
     Raises:
         MienError: anything that cannot be done.
@@ -93,7 +98,7 @@ def run_verify(
         json: the report is written here as well.
 
     Returns:
-        0 passed, 3 failed, 4 undecided.
+        0 passed, 3 failed, 4 undecided or suspect.
 
     Raises:
         MienError: anything that cannot be done.
@@ -204,6 +209,12 @@ def _print_report(report: Report, *, where: str = "") -> int:
             print(f"  {line}")
         if report.manifest.edgetpu_model is None:
             print(f"not compiled for it: {INSTALL}")
+    before, after = large.latency[0], small.latency[0]
+    if after.p50_ms > before.p50_ms:
+        print(
+            f"{report.manifest.quantization.scheme} is slower than float32 on this machine: "
+            f"{after.p50_ms:.3f} against {before.p50_ms:.3f} ms with one thread"
+        )
     return _print_verdict(report.comparison, where=where)
 
 

@@ -18,6 +18,7 @@ from convert.classifier.quantize import quantize
 from convert.classifier.repair import RepairStep, repair
 from convert.classifier.report import SCHEMA, FormFacts, Report, make_card
 from convert.classifier.report_page import make_html
+from convert.classifier.sanity import Doubt, check_labels, check_scaling, find_doubt, left_out
 from convert.console import Note, encode_report, ignore_note
 from convert.datasets import Dataset
 from convert.evaluation.verdict import Run, compare, make_evaluation_set
@@ -84,7 +85,19 @@ def quantize_classifier(
     note(f"reading {model}")
     loaded = load_model(model, arithmetic=options.arithmetic, head=options.head)
     conversion = _prepare(loaded, data, options, note=note)
+    doubt = find_doubt(
+        loaded,
+        conversion.evaluation,
+        labels=options.labels,
+        arithmetic=options.arithmetic,
+        colour=options.colour,
+        expected=options.expected_accuracy,
+    )
+    if doubt is not None:
+        note(f"suspect: {doubt.text}")
     bundle, run, steps = _quantize(conversion)
+    if doubt is not None:
+        bundle, run = _suspect(bundle, run, doubt)
     mapping = None
     if options.edgetpu:
         mapping, compiled = map_to_edgetpu(Graph(bundle.model)), compile_for_edgetpu(bundle.model)
@@ -127,14 +140,30 @@ def verify_classifier(
     evaluation = make_evaluation_set(
         data, labels=manifest.labels, size_px=manifest.crop.size_px, colour=manifest.input.colour
     )
+    check_scaling(
+        model, evaluation, labels=manifest.labels, arithmetic=options.arithmetic, colour=manifest.input.colour
+    )
     note(f"comparing on {len(evaluation.labels):,} pictures of {evaluation.name}")
     run = compare(bundle, model.predict, evaluation, limits=options.limits)
     note("measuring latency")
     return Result(bundle, _make_report(bundle, model, run), run)
 
 
+def _suspect(bundle: Bundle[EmotionManifest], run: Run, doubt: Doubt) -> tuple[Bundle[EmotionManifest], Run]:
+    """Return a comparison that says first that the float model is not to be believed; its bundle never has passed."""
+    found = run.comparison
+    reason = f"{doubt.text} (int8 against float: {found.status}, {found.reason})"
+    status = bundle.manifest.status if bundle.manifest.status == "failed" else "undecided"
+    manifest = msgspec.structs.replace(bundle.manifest, status=status)
+    return replace(bundle, manifest=manifest), replace(run, comparison=replace(found, status="suspect", reason=reason))
+
+
 def _prepare(model: FloatModel, data: QuantizeData, options: QuantizeOptions, *, note: Note) -> Conversion:
     options.check_model(model)
+    for part, use in ((data.calibration, "calibrate"), (data.evaluation, "compare")):
+        check_labels(options.labels, part)
+        if missing := left_out(options.labels, part):
+            note(f"{part.name}: left out of the pictures to {use}, the model has no such label: {missing}")
     size_px, colour = model.input_shape[0], options.colour
     calibration = draw_calibration_set(
         data.calibration, labels=options.labels, size_px=size_px, colour=colour, count=options.calibration_count,
@@ -144,6 +173,7 @@ def _prepare(model: FloatModel, data: QuantizeData, options: QuantizeOptions, *,
         pixels = data.calibration.model_inputs(size_px=size_px, colour=colour)
         model = fine_tune(model, pixels, arithmetic=options.arithmetic, epochs=options.qat_epochs, note=note)
     evaluation = make_evaluation_set(data.evaluation, labels=options.labels, size_px=size_px, colour=colour)
+    check_scaling(model, evaluation, labels=options.labels, arithmetic=options.arithmetic, colour=colour)
     labelled = make_evaluation_set(data.calibration, labels=options.labels, size_px=size_px, colour=colour)
     return Conversion(model, options, calibration, labelled, evaluation, note)
 

@@ -69,6 +69,8 @@ class FloatModel:
         softmax_removed: whether the file ended in a softmax.
         predict: (n, height, width, channels) uint8 to (n, classes) float32 logits, computed by the original; up to a
             constant a picture where a softmax was removed.
+        scales_input: whether arithmetic with a constant stands first in the graph; that alone proves nothing.
+        run: see `Source.run`.
         preparation: what was done to the graph beside the original, for the manifest's recipe.
     """
 
@@ -79,7 +81,14 @@ class FloatModel:
     classes: int
     softmax_removed: bool
     predict: Callable[[Pixels], Floats]
+    scales_input: bool
+    run: Callable[[Floats], Floats]
     preparation: str = ""
+
+    def try_input(self, pixels: Pixels, arithmetic: InputArithmetic) -> Floats:
+        """Return what the original puts out, (n, classes), for pixels under another arithmetic than declared."""
+        values = apply_arithmetic(pixels, arithmetic)
+        return np.concatenate([self.run(values[i : i + BATCH]) for i in range(0, len(values), BATCH)])
 
 
 def load_model(path: Path, *, arithmetic: InputArithmetic | None, head: Head = "auto") -> FloatModel:
@@ -103,19 +112,17 @@ def load_model(path: Path, *, arithmetic: InputArithmetic | None, head: Head = "
         raise ModelFileError(path, str(error)) from None
     shape, classes = _check_form(graph, path)
     _check_finite(graph, path)
+    scales_input = graph.scales_its_input()
     if arithmetic is not None:
         _check_channels(arithmetic, shape[2])
         _insert(graph, arithmetic)
-    elif not graph.scales_its_input():
-        raise UsageError(
-            f"{path}: nothing in the model scales its input; say what it expects: --scale 1 for pixels 0..255,"
-            " --scale 1/255 for 0..1, --scale 1/127.5 --mean 127.5 for -1..1"
-        )
     removed = _strip_head(graph, head, path)
     _check_sums(source, shape, removed=removed, arithmetic=arithmetic, path=path)
     graph.shorten_names()
     predict = _predictor(source.run, arithmetic, from_probabilities=removed)
-    return FloatModel(path, source.kind, graph.encode(), shape, classes, removed, predict)
+    return FloatModel(
+        path, source.kind, graph.encode(), shape, classes, removed, predict, scales_input=scales_input, run=source.run
+    )
 
 
 def replace_graph(model: FloatModel, tflite: bytes, *, arithmetic: InputArithmetic | None, how: str) -> FloatModel:

@@ -44,6 +44,7 @@ class QuantizeOptions:
         calibration_count: pictures for the ranges.
         copies_sha256: of the list of test pictures with a copy among the training pictures; None where there is none.
         seed: of the draw of calibration pictures.
+        expected_accuracy: of the float model as its owner knows it, 0..1; None where it is not known.
     """
 
     name: str
@@ -66,6 +67,7 @@ class QuantizeOptions:
     calibration_count: int = 512
     copies_sha256: str | None = None
     seed: int = 0
+    expected_accuracy: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no model can be converted with.

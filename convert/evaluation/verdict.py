@@ -34,7 +34,7 @@ from edge.infer import load_model
 from edge.infer.classifier import EmotionClassifier
 from edge.records import Floats
 
-Status = Literal["passed", "failed", "undecided"]
+Status = Literal["passed", "failed", "undecided", "suspect"]
 Predict = Callable[[Pixels], Floats]
 """(n, height, width, channels) uint8 pixels to (n, classes) float32 logits."""
 CLASS_GATE_COUNT: Final = 200
@@ -121,7 +121,7 @@ class Comparison:
     """Everything measured of two models on the same pictures, and the verdict.
 
     Attributes:
-        status: ``passed``, ``failed`` or ``undecided``.
+        status: ``passed``, ``failed`` or ``undecided``; ``suspect`` where the float model itself is not believed.
         reason: why, in one line.
         dataset: name of the pictures' data set.
         n: pictures.

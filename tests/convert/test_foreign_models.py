@@ -19,6 +19,8 @@ from small_networks import SIZE_PX, fit_head, make_faces, make_network  # noqa: 
 from convert.arguments import parse_arithmetic  # noqa: E402
 from convert.classifier.load import FloatModel, InputArithmetic, load_model  # noqa: E402
 from convert.classifier.repair import run_logits  # noqa: E402
+from convert.classifier.sanity import check_scaling  # noqa: E402
+from convert.evaluation.verdict import EvaluationSet  # noqa: E402
 from convert.tflite.graph import Graph  # noqa: E402
 from edge.contract.bundle import load_emotion_bundle  # noqa: E402
 from edge.errors import ModelFileError, UsageError  # noqa: E402
@@ -73,8 +75,11 @@ def test_an_old_h5_with_declared_scaling_converts(tmp_path: Path) -> None:
 
 def test_scaling_is_never_guessed(tmp_path: Path) -> None:
     make_network(rescale=False).save(tmp_path / "bare.keras")
-    with pytest.raises(UsageError, match="--scale 1/255"):
-        load_model(tmp_path / "bare.keras", arithmetic=None)
+    model = load_model(tmp_path / "bare.keras", arithmetic=None)
+    assert not model.scales_input
+    few = EvaluationSet("few", "0" * 64, np.zeros((9, *model.input_shape), np.uint8), np.zeros(9, np.int64), 0)
+    with pytest.raises(UsageError, match="9 pictures are too few to find out; say what it expects: --scale 1 for"):
+        check_scaling(model, few, labels=LABELS, arithmetic=None, colour="grey")
 
 
 def test_a_head_that_is_declared_wrongly_is_refused(workshop: Workshop, tmp_path: Path) -> None:
