@@ -60,8 +60,8 @@ class Face:
         emotion: the label, or ``uncertain``.
         confidence: of the strongest label, 0..1, calibrated; smoothed over time in a stream.
         scores: label to probability, in the model's order.
-        reason: why the face is ``uncertain`` (``too_small``, ``blurred``, ``turned``, ``dark``, ``low_margin``, …),
-            else None.
+        reason: why the face is ``uncertain`` (``too_small``, ``blurred``, ``turned``, ``dark``, ``cut_off``,
+            ``low_margin``, …), else None.
     """
 
     track: str

@@ -117,12 +117,14 @@ class Quality:
         blur: 0 (sharp) .. 1 (nothing left of the edges).
         yaw: -1..1, 0 frontal, positive when the nose points to the picture's right.
         brightness: mean grey of the crop, 0..1.
+        cut: share of the face's box beyond the frame's edge, 0..1.
     """
 
     face_px: float
     blur: float
     yaw: float
     brightness: float
+    cut: float = 0.0
 
 
 class Reason(str, Enum):
@@ -132,6 +134,7 @@ class Reason(str, Enum):
     BLURRED = "blurred"
     TURNED = "turned"
     DARK = "dark"
+    CUT_OFF = "cut_off"
     LOW_MARGIN = "low_margin"
 
 

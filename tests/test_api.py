@@ -80,6 +80,16 @@ def test_a_grey_picture_is_read_as_its_three_equal_channels() -> None:
     assert [face.scores for face in read_faces(grey)] == [face.scores for face in read_faces(spread)]
 
 
+def test_a_face_that_the_edge_cuts_is_uncertain_and_a_whole_one_is_not() -> None:
+    picture = cv2.imread(str(ROOT / "edge" / "capture" / "portraits" / "hopper.jpg"))
+    (whole,) = read_faces(picture)
+    assert whole.reason is None
+    _, y, _, h = whole.xywh
+    for share in (0.8, 0.7, 0.6, 0.5):
+        (face,) = read_faces(picture[: round(y + share * h)])
+        assert (face.emotion, face.reason) == ("uncertain", "cut_off")
+
+
 def test_an_empty_scene_has_no_faces() -> None:
     assert read_faces(np.full((480, 640, 3), 90, np.uint8)) == []
 

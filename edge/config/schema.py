@@ -156,6 +156,7 @@ class QualityConfig(Section, frozen=True):
     max_blur: Annotated[Share, Meta(description="blurred above this")] = 0.9
     max_yaw: Annotated[Share, Meta(description="turned above this; 0 frontal, 1 profile")] = 0.65
     min_brightness: Annotated[Share, Meta(description="dark below this mean grey")] = 0.08
+    max_cut: Annotated[Share, Meta(description="cut_off above this share of the face beyond the picture's edge")] = 0.15
 
 
 class PublishConfig(Section, frozen=True):

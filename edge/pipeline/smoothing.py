@@ -121,6 +121,7 @@ class EmotionSmoother:
         limits, ease = self._limits, RECOVERY if was_poor else 1.0
         checks = {
             Reason.TOO_SMALL: quality.face_px * ease < limits.min_face_px,
+            Reason.CUT_OFF: quality.cut > limits.max_cut * ease,
             Reason.DARK: quality.brightness * ease < limits.min_brightness,
             Reason.TURNED: abs(quality.yaw) > limits.max_yaw * ease,
             Reason.BLURRED: quality.blur > limits.max_blur * ease,

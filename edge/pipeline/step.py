@@ -130,7 +130,7 @@ class Pipeline:
         for i, target in zip(readable, self._crops, strict=False):
             track, out = tracks[i], target[:, :, 0] if grey else target
             crop_face(frame.image, track.xywh, margin=crop.margin, size_px=crop.size_px, out=out, grey=grey)
-            qualities[i] = measure_quality(track, out)
+            qualities[i] = measure_quality(track, out, frame_wh=frame.size_wh)
         return self._crops[: len(readable)], qualities
 
     def _classify(

@@ -256,6 +256,7 @@ def _quality(face: FaceState) -> QualityPart:
         blur=round(float(quality.blur), 2),
         yaw=round(float(quality.yaw), 2),
         brightness=round(float(quality.brightness), 2),
+        cut=round(float(quality.cut), 2),
     )
 
 

@@ -65,6 +65,7 @@ class QualityPart(Payload, frozen=True, kw_only=True):
     blur: Annotated[float, Meta(description="0 sharp .. 1 nothing left of the edges")]
     yaw: Annotated[float, Meta(description="-1..1, 0 frontal, positive: the nose points to the picture's right")]
     brightness: Annotated[float, Meta(description="mean grey of the crop, 0..1")]
+    cut: Annotated[float, Meta(description="share of the face beyond the picture's edge, 0..1")] = 0.0
 
 
 class EventPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="mien.event/1"):
@@ -91,7 +92,7 @@ class EventPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="
         str | None,
         Meta(
             description="for face_left: left, camera_lost, paused or stopped; for uncertain: too_small, blurred, "
-            "turned, dark or low_margin; else null"
+            "turned, dark, cut_off or low_margin; else null"
         ),
     ]
     box: Box

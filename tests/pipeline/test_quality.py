@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edge.pipeline.quality import measure_quality, yaw_of
+from edge.pipeline.quality import measure_quality, outside_share, yaw_of
 from edge.records import Image, Track
 
 FRONTAL = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], np.float32)
@@ -28,7 +28,7 @@ def textured(side_px: int = 192) -> Image:
 
 
 def blur_of(picture: Image) -> float:
-    return measure_quality(track(), picture).blur
+    return measure_quality(track(), picture, frame_wh=(640, 480)).blur
 
 
 def test_blur_grows_with_the_width_of_the_blur() -> None:
@@ -52,12 +52,16 @@ def test_nothing_to_see_is_wholly_blurred() -> None:
 
 
 def test_brightness_is_the_mean_grey() -> None:
-    assert measure_quality(track(), np.full((64, 64), 51, np.uint8)).brightness == pytest.approx(0.2)
-    assert measure_quality(track(), np.full((64, 64, 3), 255, np.uint8)).brightness == pytest.approx(1.0)
+    assert measure_quality(track(), np.full((64, 64), 51, np.uint8), frame_wh=(640, 480)).brightness == pytest.approx(
+        0.2
+    )
+    assert measure_quality(
+        track(), np.full((64, 64, 3), 255, np.uint8), frame_wh=(640, 480)
+    ).brightness == pytest.approx(1.0)
 
 
 def test_the_size_is_the_shorter_side() -> None:
-    assert measure_quality(track((5, 5, 80, 100)), textured()).face_px == 80
+    assert measure_quality(track((5, 5, 80, 100)), textured(), frame_wh=(640, 480)).face_px == 80
 
 
 def test_yaw_is_zero_from_the_front_and_has_the_sign_of_where_the_nose_points() -> None:
@@ -86,6 +90,23 @@ def test_yaw_is_in_its_range_whatever_the_landmarks(landmarks: np.ndarray) -> No
 
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 60), st.integers(1, 60))))
 def test_quality_is_in_its_range_whatever_the_picture(picture: Image) -> None:
-    quality = measure_quality(track(), picture)
+    quality = measure_quality(track(), picture, frame_wh=(640, 480))
     assert 0 <= quality.blur <= 1
     assert 0 <= quality.brightness <= 1
+
+
+@pytest.mark.parametrize(
+    ("xywh", "share"),
+    [
+        ((100, 100, 80, 100), 0.0),
+        ((600, 100, 80, 100), 0.5),
+        ((-20, 100, 80, 100), 0.25),
+        ((100, 440, 80, 100), 0.6),
+        ((100, -25, 80, 100), 0.25),
+        ((600, 430, 80, 100), 0.75),
+        ((700, 100, 80, 100), 1.0),
+        ((0, 0, 640, 480), 0.0),
+    ],
+)
+def test_cut_is_the_share_of_the_box_beyond_the_edges(xywh: tuple[float, float, float, float], share: float) -> None:
+    assert outside_share(xywh, (640, 480)) == pytest.approx(share)

@@ -130,6 +130,7 @@ def test_an_emotion_holds_at_least_its_dwell() -> None:
         (Quality(90, 0.2, -0.9, 0.5), Reason.TURNED),
         (Quality(90, 0.2, 0.9, 0.5), Reason.TURNED),
         (Quality(90, 0.2, 0.0, 0.01), Reason.DARK),
+        (Quality(90, 0.2, 0.0, 0.5, cut=0.4), Reason.CUT_OFF),
     ],
 )
 def test_a_face_that_cannot_be_read_is_uncertain_with_the_reason(quality: Quality, reason: Reason) -> None:
