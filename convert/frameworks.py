@@ -6,12 +6,11 @@ import os
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from edge.errors import ConversionError, MissingDependencyError, ModelFileError
 from edge.infer.litert import quiet_native_log
-
-INSTALL: Final = "pip install 'mien[convert]'"
+from edge.packages import install_line
 
 
 def import_tensorflow() -> Any:
@@ -26,7 +25,7 @@ def import_tensorflow() -> Any:
         with quiet_native_log():
             import tensorflow
     except ImportError:
-        raise MissingDependencyError("model conversion", "tensorflow", INSTALL) from None
+        raise MissingDependencyError("model conversion", "tensorflow", install_line("convert")) from None
     return tensorflow
 
 
@@ -36,7 +35,7 @@ def import_keras() -> Any:
     try:
         import keras
     except ImportError:
-        raise MissingDependencyError("model conversion", "keras", INSTALL) from None
+        raise MissingDependencyError("model conversion", "keras", install_line("convert")) from None
     return keras
 
 
@@ -86,7 +85,7 @@ def read_onnx(path: Path) -> Any:
         import onnx
         from google.protobuf.message import DecodeError
     except ImportError:
-        raise MissingDependencyError("reading .onnx", "onnx", "pip install 'mien[onnx]'") from None
+        raise MissingDependencyError("reading .onnx", "onnx", install_line("onnx")) from None
     try:
         return onnx.load(str(path))
     except OSError as error:

@@ -11,6 +11,7 @@ import typer
 
 from edge import __version__
 from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, MienError
+from edge.packages import install_line
 
 
 def _print_version(context: typer.Context, wanted: bool) -> None:
@@ -82,7 +83,20 @@ def run_app(app: typer.Typer) -> NoReturn:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except (ImportError, MemoryError) as error:
+        if debug:
+            raise
+        print(f"{app.info.name}: error: {_loading_problem(error)}", file=sys.stderr)
+        sys.exit(EXIT_RUNTIME)
     except BrokenPipeError:  # the reader of our output went away (`mien schema event | head -1`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_RUNTIME)
     sys.exit(EXIT_CLEAN)
+
+
+def _loading_problem(error: ImportError | MemoryError) -> str:
+    """Return one line for a package that every command needs and that is missing or cannot be loaded."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"{error.name.partition('.')[0]} is not installed: {install_line()}"
+    lines = str(error).strip().splitlines()
+    return f"cannot be loaded: {lines[-1]}" if lines else "too little memory"

@@ -120,6 +120,18 @@ class MissingDependencyError(MienError, ImportError):
         super().__init__(f"{needed_for} needs {package}: {install}")
 
 
+class BrokenDependencyError(MienError, ImportError):
+    """A package that is installed cannot be loaded: too little memory, a library that is missing or of another machine.
+
+    It may work at the next start, so it is a run-time failure.
+    """
+
+    def __init__(self, package: str, reason: BaseException) -> None:
+        self.package = package
+        said = str(reason) or "too little memory"
+        super().__init__(f"{package} is installed, but cannot be loaded: {said}")
+
+
 class InferenceError(MienError, RuntimeError):
     """A model that cannot be loaded or run by the interpreter."""
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Final
 
 from edge.errors import MissingDependencyError, UsageError
 from edge.infer.litert import quiet_native_log
+from edge.packages import install_line
 
-BACKENDS: Final = {
-    "tensorflow": "pip install 'mien[training]'",
-    "jax": "pip install jax",
-    "torch": "pip install torch",
-}
-"""What training computes with, and how to get it."""
+BACKENDS: Final = ("tensorflow", "jax", "torch")
+"""What training computes with; the first is in the extra ``training``."""
 
 
 def start_keras() -> None:
@@ -38,5 +36,5 @@ def start_keras() -> None:
             keras.ops.zeros(1)
     except ModuleNotFoundError as error:
         package = error.name or "keras"
-        install = BACKENDS.get(package, "pip install 'mien[training]'")
+        install = f"{sys.executable} -m pip install {package}" if package in BACKENDS[1:] else install_line("training")
         raise MissingDependencyError("training", package, install) from error

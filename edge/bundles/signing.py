@@ -19,10 +19,10 @@ import msgspec
 from edge.contract.bundle import MANIFEST_FILE, Bundle
 from edge.contract.manifest import AnyManifest, decode_manifest
 from edge.errors import BundleError, ConfigError, MissingDependencyError, UsageError
+from edge.packages import install_line
 from edge.system.files import replace_file
 
 SIGNATURE_FILE: Final = "manifest.sig"
-INSTALL: Final = "pip install 'mien[signatures]', or apt-get install python3-nacl"
 _CONTEXT: Final = b"mien.signature/1\n"
 """Stands before the manifest in what is signed, so that a signature is good for nothing else."""
 _KEY_BYTES: Final = 32
@@ -155,5 +155,7 @@ def _import_nacl() -> Any:
         import nacl.exceptions
         import nacl.signing
     except ImportError:
-        raise MissingDependencyError("signatures of bundles", "PyNaCl", INSTALL) from None
+        raise MissingDependencyError(
+            "signatures of bundles", "PyNaCl", f"{install_line('signatures')}, or apt-get install python3-nacl"
+        ) from None
     return nacl

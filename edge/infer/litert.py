@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ import numpy.typing as npt
 
 from edge.contract.manifest import AnyManifest
 from edge.contract.preprocess import to_int8
-from edge.errors import BundleError, InferenceError, MissingDependencyError
+from edge.errors import BrokenDependencyError, BundleError, InferenceError, MissingDependencyError
+from edge.packages import install_line
 
-INSTALL = "pip install 'ai-edge-litert>=2.1.6,<2.2', or on a system without a wheel of it: pip install 'mien[tflite]'"
+RUNTIMES = ("ai_edge_litert", "tflite_runtime")
+"""Packages that hold the interpreter, the better one first."""
 
 
 class LitertInterpreter:
@@ -97,15 +100,19 @@ def import_runtime() -> Any:
 
     Raises:
         MissingDependencyError: neither is installed; the message holds the install line.
+        BrokenDependencyError: one is installed and cannot be loaded, which may be another time.
     """
-    try:
-        from ai_edge_litert import interpreter
-    except ImportError:
+    for package in RUNTIMES:
         try:
-            from tflite_runtime import interpreter
-        except ImportError:
-            raise MissingDependencyError("inference", "ai-edge-litert", INSTALL) from None
-    return interpreter
+            return importlib.import_module(f"{package}.interpreter")
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != package:
+                raise BrokenDependencyError(package, error) from None
+        except (ImportError, OSError, MemoryError) as error:  # noqa: PERF203
+            raise BrokenDependencyError(package, error) from None
+    raise MissingDependencyError(
+        "inference", "ai-edge-litert", f"{install_line()}; without a wheel of it: tflite-runtime"
+    )
 
 
 def open_interpreter(

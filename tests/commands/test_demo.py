@@ -23,7 +23,7 @@ from edge.commands.demo.run import BASE, make_config_text, run_demo
 from edge.config.loader import load_config
 from edge.errors import MissingDependencyError
 
-needs_amqtt = pytest.mark.skipif(importlib.util.find_spec("amqtt") is None, reason="amqtt: pip install 'mien[demo]'")
+needs_amqtt = pytest.mark.skipif(importlib.util.find_spec("amqtt") is None, reason="amqtt: pip install '.[demo]'")
 needs_models = pytest.mark.skipif(
     not any(name.startswith("emotion-") for name in shipped_bundles()), reason="no emotion model is shipped yet"
 )
@@ -105,7 +105,7 @@ def test_the_broker_ends_when_its_parent_is_killed() -> None:
 def test_without_amqtt_the_install_line_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "amqtt", None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'mien\[demo\]'"):
+    with pytest.raises(MissingDependencyError, match=r"-m pip install 'amqtt"):
         run_demo(seconds=1)
 
 

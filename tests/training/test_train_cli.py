@@ -92,7 +92,7 @@ def test_a_backend_that_is_unknown_or_not_installed_is_one_line(tmp_path: Path) 
     without = "import sys; sys.modules['keras'] = None; from training.cli import main; main()"
     missing = subprocess.run([sys.executable, "-c", without, *fit], capture_output=True, text=True, check=False)
     assert missing.returncode == 1
-    assert "error: training needs keras: pip install 'mien[training]'" in missing.stderr
+    assert "error: training needs keras: " in missing.stderr
     assert not (tmp_path / "run").exists()
 
 

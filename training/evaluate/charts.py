@@ -14,6 +14,7 @@ from convert.datasets import Images
 from convert.evaluation.classification import Calibration, Coverage, Ints
 from edge.contract.preprocess import resize
 from edge.errors import MissingDependencyError
+from edge.packages import install_line
 from edge.records import Floats, Image
 
 _BLUE, _ORANGE, _GREY = "#2f6fde", "#e0872f", "#8a94a3"
@@ -132,7 +133,7 @@ def _pyplot() -> Any:
     try:
         import matplotlib as mpl
     except ImportError as error:
-        raise MissingDependencyError("charts", "matplotlib", "pip install 'mien[training]'") from error
+        raise MissingDependencyError("charts", "matplotlib", install_line("training")) from error
     mpl.use("agg")
     import matplotlib.pyplot as plt
 

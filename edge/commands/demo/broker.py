@@ -16,13 +16,13 @@ from collections.abc import Iterator
 
 from edge.commands.demo.children import start_child, stop_child
 from edge.errors import MienError, MissingDependencyError
+from edge.packages import install_line
 
 HOST = "127.0.0.1"
 USUAL_PORT = 18830
 """Taken where it is free, so that the line to subscribe with is the same every time."""
 ATTEMPTS = 5
 """Between finding a free port and listening on it somebody else may take it."""
-INSTALL = "pip install 'mien[demo]'"
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def run_broker() -> Iterator[int]:
         MienError: it did not start; the message holds its own words.
     """
     if importlib.util.find_spec("amqtt") is None:
-        raise MissingDependencyError("mien demo", "amqtt", INSTALL)
+        raise MissingDependencyError("mien demo", "amqtt", install_line("demo"))
     child = start_child(__name__)
     try:
         yield _read_port(child)

@@ -17,6 +17,7 @@ from typing import Final
 
 from edge.commands.doctor.findings import Finding, Subject, note, ok, wrong
 from edge.infer.litert import import_runtime
+from edge.packages import install_line
 from edge.publish.time_context import is_clock_synced
 from edge.service.ip_allowlist import Network, allowed_networks, named_hosts, with_additions
 from edge.system.files import state_directory
@@ -38,7 +39,7 @@ def check_python(_: Subject) -> list[Finding]:
             note(
                 "python",
                 found,
-                fix="there are no wheels of litert for 32 bit: a 64-bit system, or pip install 'mien[tflite]'",
+                fix=f"there are no wheels of litert for 32 bit: a 64-bit system, or {install_line('tflite')}",
             )
         ]
     return [ok("python", found)]
