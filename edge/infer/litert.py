@@ -105,10 +105,10 @@ def import_runtime() -> Any:
     for package in RUNTIMES:
         try:
             return importlib.import_module(f"{package}.interpreter")
-        except ModuleNotFoundError as error:
+        except ModuleNotFoundError as error:  # noqa: PERF203
             if (error.name or "").partition(".")[0] != package:
                 raise BrokenDependencyError(package, error) from None
-        except (ImportError, OSError, MemoryError) as error:  # noqa: PERF203
+        except (ImportError, OSError, MemoryError) as error:
             raise BrokenDependencyError(package, error) from None
     raise MissingDependencyError(
         "inference", "ai-edge-litert", f"{install_line()}; without a wheel of it: tflite-runtime"
