@@ -43,7 +43,7 @@ def test_a_missing_broker_keeps_nobody_waiting(service: Service) -> None:
     assert service.show("ActiveState") == "active"
 
 
-def test_sigterm_says_stopped_and_ends(service: Service) -> None:
+def test_sigterm_says_offline_and_ends(service: Service) -> None:
     service.configure()
     service.listen()
     service.start()
@@ -51,7 +51,7 @@ def test_sigterm_says_stopped_and_ends(service: Service) -> None:
     began = time.monotonic()
     service.stop()
     assert time.monotonic() - began < STOP_PATIENCE_S
-    service.wait_heard("availability", "stopped")
+    service.wait_heard("availability", "offline")
     assert service.show("Result") == "success"
     assert service.show("ExecMainStatus") == "0"
 

@@ -50,7 +50,7 @@ def check(result: dict[str, Any]) -> list[str]:
     wanted = {
         "restarts": [0, 0],
         "state_while_away": None,
-        "availability": ["online", "stopped"],
+        "availability": ["online", "offline"],
     }
     return [f"{key} is {result[key]!r}, must be {value!r}" for key, value in wanted.items() if result[key] != value]
 
@@ -71,7 +71,7 @@ def table(report: dict[str, Any]) -> str:
     lines += [
         f"| camera unplugged → `lost` | {told['unplugged_to_lost']:.1f} s; `faces: null` |",
         f"| plugged in again → `live` | {told['back_to_live']:.1f} s |",
-        f"| both stopped, `stopped` heard | {told['stop']:.1f} s |",
+        f"| both stopped, `offline` heard | {told['stop']:.1f} s |",
         f"| restarts, `offline` heard | {sum(told['restarts'])}, {told['availability'].count('offline')} |",
     ]
     return "\n".join(lines)
