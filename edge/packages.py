@@ -44,5 +44,8 @@ def requirements(extra: str, declared: list[str]) -> list[str]:
         if (named[1] if named else "") != extra:
             continue
         own = re.fullmatch(rf"{DISTRIBUTION}\[([\w.-]+)\]", requirement)
-        found += requirements(own[1], declared) if own else [requirement.replace(" ", "")]
+        if own:
+            found += requirements(own[1], declared)
+        else:
+            found.append("; ".join(filter(None, (requirement.replace(" ", ""), "" if named else marker))))
     return list(dict.fromkeys(found))

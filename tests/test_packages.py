@@ -30,7 +30,7 @@ DECLARED = [
 @pytest.mark.parametrize(
     ("extra", "expected"),
     [
-        ("", ["numpy>=1.26", "tomli>=2.0"]),
+        ("", ["numpy>=1.26", "tomli>=2.0; python_version < '3.11'"]),
         ("demo", ["amqtt>=0.11"]),
         ("training", ["tensorflow<2.22,>=2.21", "scikit-learn>=1.4"]),
         ("nothing", []),

@@ -18,7 +18,7 @@ from daemons import decoded, toml_for
 from tools import require_tool
 
 from edge.bundles.locate import MODELS_DIR
-from edge.commands.doctor.examine import CHECKS
+from edge.commands.doctor.examine import CHECKS, run_check
 from edge.commands.doctor.findings import Finding, Subject, run_child
 from edge.commands.doctor.machine import check_outbox
 from edge.commands.doctor.parts import _usb_corals
@@ -54,7 +54,7 @@ def report(file: Path | None, **environment: str) -> dict[str, Any]:
 
 def look(check: str, file: Path) -> list[tuple[str, str]]:
     """One check alone, in this process; the whole command takes as long as all of them."""
-    findings = CHECKS[check](Subject(load_config(file), file))
+    findings = run_check(check, Subject(load_config(file), file))
     assert all(finding.fix for finding in findings if finding.status == "wrong")
     return [(finding.status, finding.found) for finding in findings if finding.check == check]
 
@@ -285,6 +285,30 @@ def test_a_child_that_crashes_or_hangs_is_a_finding_not_the_end() -> None:
     assert run_child("-c", crash, timeout_s=60) == (False, "crashed (SIGSEGV)")
     assert run_child("-c", "import time; time.sleep(99)", timeout_s=0.5) == (False, "did not end within 0.5 s")
     assert run_child("-c", "raise SystemExit('mien: error: no')", timeout_s=60) == (False, "no")
+
+
+@pytest.mark.parametrize("module", ["paho", "numpy", "cv2", "ai_edge_litert"])
+def test_a_missing_package_is_a_finding_with_its_fix_not_the_end(module: str, tmp_path: Path) -> None:
+    """A folder in front of the path hides the real package."""
+    (tmp_path / module).mkdir()
+    (tmp_path / module / "__init__.py").write_text(
+        f"raise ModuleNotFoundError('No module named {module}', name='{module}')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).resolve().parents[2]}"},
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert done.stdout.startswith("{"), (done.stdout, done.stderr)
+    rows = {row["check"]: row for row in json.loads(done.stdout)["findings"]}
+    assert set(rows) >= {"python", "packages", "clock"} or module == "numpy"
+    assert rows["packages"]["status"] == "wrong"
+    assert module in rows["packages"]["found"]
+    assert "-m pip install" in rows["packages"]["fix"]
 
 
 def test_every_check_is_in_the_readme() -> None:

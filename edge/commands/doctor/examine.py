@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -13,35 +14,30 @@ from rich.console import Console
 from rich.text import Text
 
 from edge import __version__
-from edge.commands.doctor.broker import check_broker
 from edge.commands.doctor.findings import DoctorReport, Finding, Subject, ok, wrong
-from edge.commands.doctor.machine import (
-    check_clock,
-    check_outbox,
-    check_packages,
-    check_python,
-    check_reach,
-    check_service,
-)
-from edge.commands.doctor.parts import check_camera, check_coral, check_models, check_picamera2
 from edge.config.loader import load_config
 from edge.config.schema import Config
-from edge.errors import ConfigError, MienError
+from edge.errors import ConfigError, MienError, MissingDependencyError
+from edge.registry import load_entry
 
-CHECKS: Final[Mapping[str, Callable[[Subject], list[Finding]]]] = {
-    "python": check_python,
-    "packages": check_packages,
-    "models": check_models,
-    "camera": check_camera,
-    "picamera2": check_picamera2,
-    "coral": check_coral,
-    "broker": check_broker,
-    "outbox": check_outbox,
-    "clock": check_clock,
-    "service": check_service,
-    "reach": check_reach,
+_ROOM: Final = "edge.commands.doctor"
+CHECKS: Final[Mapping[str, str]] = {
+    "python": f"{_ROOM}.packages:check_python",
+    "packages": f"{_ROOM}.packages:check_packages",
+    "models": f"{_ROOM}.parts:check_models",
+    "camera": f"{_ROOM}.parts:check_camera",
+    "picamera2": f"{_ROOM}.parts:check_picamera2",
+    "coral": f"{_ROOM}.parts:check_coral",
+    "broker": f"{_ROOM}.broker:check_broker",
+    "outbox": f"{_ROOM}.machine:check_outbox",
+    "clock": f"{_ROOM}.machine:check_clock",
+    "service": f"{_ROOM}.machine:check_service",
+    "reach": f"{_ROOM}.machine:check_reach",
 }
-"""Name to what looks at it; one that does not concern this machine or configuration finds nothing."""
+"""Name to what looks at it, imported when it does: without a package the others still look.
+
+One that does not concern this machine or configuration finds nothing.
+"""
 COLOURS: Final = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 SERVICE_FILES: Final = Path("/etc/mien")
 
@@ -56,7 +52,7 @@ def examine(file: Path | None) -> DoctorReport:
     if config is not None:
         subject = Subject(config, file)
         for name in CHECKS:
-            findings += _examine_one(name, subject)
+            findings += run_check(name, subject)
     return DoctorReport(
         version=__version__,
         config=str(file) if file else None,
@@ -83,11 +79,23 @@ def show_report(report: DoctorReport, *, as_json: bool, console: Console) -> Non
     console.print(f"{wrong} wrong" if wrong else "nothing is wrong", style="bold")
 
 
-def _examine_one(name: str, subject: Subject) -> list[Finding]:
+def run_check(name: str, subject: Subject) -> list[Finding]:
+    """Return the findings of one check; a package that it needs and that cannot be loaded is one.
+
+    Args:
+        name: of `CHECKS`.
+        subject: what is looked at.
+    """
     try:
-        return CHECKS[name](subject)
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is the report's
+            found: list[Finding] = load_entry(CHECKS, name, what="check")(subject)
+    except MissingDependencyError as error:
+        return [wrong(name, f"cannot be looked at: {error.package} is not installed", fix="see the row packages")]
+    except (ImportError, AttributeError) as error:  # the last: built for another numpy
+        return [wrong(name, f"cannot be looked at: {error}", fix="see the row packages")]
     except MienError as error:
         return [wrong(name, str(error))]
+    return found
 
 
 def _read(file: Path | None) -> tuple[Config | None, list[Finding]]:

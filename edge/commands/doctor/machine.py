@@ -1,59 +1,23 @@
-"""The machine: interpreter, packages, clock, disk, service."""
+"""The machine: clock, disk, service."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
 import ipaddress
 import os
 import shutil
 import socket
-import struct
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from edge.commands.doctor.findings import Finding, Subject, note, ok, wrong
-from edge.infer.litert import import_runtime
-from edge.packages import install_line
 from edge.publish.time_context import is_clock_synced
 from edge.service.ip_allowlist import Network, allowed_networks, named_hosts, with_additions
 from edge.system.files import state_directory
 
-PYTHONS: Final = ((3, 10), (3, 13))
-PACKAGES: Final = {"numpy": "numpy", "cv2": "opencv-python-headless", "paho.mqtt": "paho-mqtt", "msgspec": "msgspec"}
 STATE_DIR: Final = Path("/var/lib/mien")
 SYSTEMCTL_TIMEOUT_S: Final = 5.0
-
-
-def check_python(_: Subject) -> list[Finding]:
-    """Version and width of the interpreter."""
-    bits = 8 * struct.calcsize("P")
-    found = f"{sys.version.split()[0]}, {bits} bit, {sys.executable}"
-    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
-        return [wrong("python", found, fix="Mien runs on Python 3.10 to 3.13")]
-    if bits != 64:
-        return [
-            note(
-                "python",
-                found,
-                fix=f"there are no wheels of litert for 32 bit: a 64-bit system, or {install_line('tflite')}",
-            )
-        ]
-    return [ok("python", found)]
-
-
-def check_packages(_: Subject) -> list[Finding]:
-    """Check the packages that the daemon imports."""
-    missing = [f"{package}: {problem}" for module, package in PACKAGES.items() if (problem := _import_problem(module))]
-    found = [f"{package} {_version(package)}" for package in PACKAGES.values()]
-    runtime = import_runtime().__name__.partition(".")[0]
-    found.append(f"{runtime.replace('_', '-')} {_version(runtime.replace('_', '-'))}")
-    if missing:
-        return [wrong("packages", "; ".join(missing), fix=f"{sys.executable} -m pip install --force-reinstall mien")]
-    return [ok("packages", ", ".join(found))]
 
 
 def check_clock(_: Subject) -> list[Finding]:
@@ -179,18 +143,3 @@ def _unit_properties(unit: str) -> Mapping[str, str]:
     except (OSError, subprocess.TimeoutExpired):
         return {}
     return dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)
-
-
-def _import_problem(module: str) -> str | None:
-    try:
-        importlib.import_module(module)
-    except (ImportError, ValueError, AttributeError) as error:  # the last two: built for another numpy
-        return str(error)
-    return None
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "of the system"
