@@ -34,6 +34,7 @@ def make(out: Path, data: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.timeout(600)  # three trainings: a minute alone, more beside other work
 def test_the_chain_ends_in_three_bundles_and_does_nothing_twice(tmp_path: Path) -> None:
     data, out = write_faces(tmp_path, count=140), tmp_path / "models"
     done = make(out, data)
