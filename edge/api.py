@@ -340,7 +340,7 @@ def _read_file(config: Config) -> Generator[StreamStep, None, None]:
 
 
 def _read_camera(config: Config) -> Generator[StreamStep, None, None]:
-    built = build_pipeline(config, frame_wh=(config.camera.width, config.camera.height))
+    built = build_pipeline(config, frame_wh=config.camera.frame_wh)
     with closing(built.pipeline), closing(_CameraThread(config)) as camera:
         labels, dropped_before, too_old = built.emotion.manifest.labels, 0, 0
         while True:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+from typing import cast
 
 from edge.capture.base import Clock, Sleep, Source, SourceRequest
 from edge.capture.source_uri import SourceSpec, parse_source, redact
+from edge.capture.turned import TurnedSource
 from edge.config.loader import decode_options
 from edge.config.schema import CameraConfig
+from edge.errors import ConfigError
 from edge.registry import load_entry
 
 # FFmpeg's own messages hold addresses with their passwords; OpenCV reads this once, at its first use of FFmpeg.
@@ -79,8 +82,11 @@ def open_source(
         loop=loop,
         sleep=sleep,
     )
+    _check_turn(config)
     source: Source = load_entry(SOURCES, spec.kind, what="source").open(request)
-    return source
+    if not (config.rotate or config.flip):
+        return source
+    return cast(Source, TurnedSource(source, rotate=config.rotate, flip=config.flip))  # its `reopens` is the source's
 
 
 def check_source(config: CameraConfig) -> None:
@@ -89,8 +95,21 @@ def check_source(config: CameraConfig) -> None:
     Raises:
         ConfigError: an unknown source or option, or a value out of range.
     """
+    _check_turn(config)
     module = SOURCES[parse_source(config.source, kinds=SOURCES).kind].partition(":")[0]
     decode_options(config.options, importlib.import_module(module).Options, key="camera.options")
+
+
+def _check_turn(config: CameraConfig) -> None:
+    """Refuse two ways of turning at once.
+
+    Raises:
+        ConfigError: ``camera.rotate`` or ``camera.flip`` beside a source's own.
+    """
+    own = [key for key in ("hflip", "vflip") if config.options.get(key)]
+    if own and (config.rotate or config.flip):
+        key = "camera.rotate" if config.rotate else "camera.flip"
+        raise ConfigError(key, f"is set, and camera.options.{own[0]} as well: keep camera.rotate and camera.flip")
 
 
 def is_camera(config: CameraConfig) -> bool:

@@ -35,8 +35,8 @@ class Options(Section, frozen=True):
         Annotated[int, Meta(ge=64, le=4096)] | None, Meta(description="second, smaller stream; unset: none")
     ] = None
     lores_height: Annotated[Annotated[int, Meta(ge=64, le=4096)] | None, Meta(description="of that stream")] = None
-    hflip: Annotated[bool, Meta(description="mirror")] = False
-    vflip: Annotated[bool, Meta(description="upside down; with hflip: turned by 180 degrees")] = False
+    hflip: Annotated[bool, Meta(description="mirror; deprecated: camera.flip")] = False
+    vflip: Annotated[bool, Meta(description="upside down; deprecated: camera.rotate")] = False
     controls: Annotated[dict[str, Any], Meta(description="libcamera's, for example AfMode = 2")] = {}  # noqa: RUF012
     read_timeout_s: Annotated[float, Meta(ge=0.5, le=60, description="without a frame the camera is lost")] = 5
 

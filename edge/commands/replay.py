@@ -67,7 +67,7 @@ def replay_files(
         if first is None:
             raise SourceError(opened.name, "holds no frame")
         built = build_pipeline(config, frame_wh=None if stills else first.size_wh, seed=0)
-        fps = getattr(opened, "fps", config.camera.fps)  # of a camera: what it was asked for
+        fps = getattr(opened, "fps", None) or config.camera.fps  # of a camera: what it was asked for
         seen = StillsTable() if stills else StreamSummary()
         with closing(built.pipeline), ExitStack() as stack:
             stack.callback(seen.show, console)

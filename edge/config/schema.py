@@ -49,6 +49,10 @@ class CameraConfig(Section, frozen=True):
     fps: Annotated[
         float, Meta(ge=1, le=120, description="asked of the camera; pace of synthetic frames and folders")
     ] = 15
+    rotate: Annotated[
+        Literal[0, 90, 180, 270], Meta(description="turn the picture so many degrees clockwise: a camera that hangs")
+    ] = 0
+    flip: Annotated[bool, Meta(description="mirror left and right, after the turn")] = False
     max_frame_age_ms: Annotated[
         float, Meta(ge=10, le=60_000, description="an older frame is never published as live")
     ] = 1000
@@ -56,6 +60,11 @@ class CameraConfig(Section, frozen=True):
         float, Meta(ge=100, le=60_000, description="without a frame for so long the camera is stale")
     ] = 2000
     options: Annotated[dict[str, Any], Meta(description="options of the chosen kind of source")] = {}
+
+    @property
+    def frame_wh(self) -> tuple[int, int]:
+        """Return width and height of the frames as they are asked for and turned."""
+        return (self.height, self.width) if self.rotate in (90, 270) else (self.width, self.height)
 
 
 class DetectConfig(Section, frozen=True):

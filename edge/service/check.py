@@ -24,7 +24,7 @@ def check_config(config: Config) -> None:
         MienError: what would stop the daemon at its start.
     """
     check_choices(config)
-    build_pipeline(config, frame_wh=(config.camera.width, config.camera.height)).pipeline.close()
+    build_pipeline(config, frame_wh=config.camera.frame_wh).pipeline.close()
 
 
 def check_choices(config: Config) -> None:

@@ -21,6 +21,8 @@ PAYLOAD_MAX_BYTES: Final = 1024
 WAITING_MAX: Final = 32
 """More than so many that were not looked at yet are dropped, the newest first."""
 
+WORD_MAX: Final = 64
+"""Characters of a payload that is no JSON; longer ones are no request."""
 BUDGET_S: Final = 0.5
 """After so long `CommandQueue.run_pending` leaves the rest for its next call: the caller has other things to watch."""
 
@@ -31,7 +33,7 @@ Verb = Callable[[], Mapping[str, Any]]
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Payload of ``…/request/‹verb›``; one that is empty or no JSON object is a request without a transaction."""
+    """Payload of ``…/request/‹verb›``; an empty one or a word is a request without a transaction."""
 
     transaction: Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
 
@@ -127,6 +129,13 @@ def _decode(data: bytes) -> Request:
     if len(data) > PAYLOAD_MAX_BYTES:
         raise _RefusedError(f"the payload is longer than {PAYLOAD_MAX_BYTES} bytes")
     try:
-        return msgspec.json.decode(data, type=Request) if data.lstrip()[:1] in (b"{", b"[") else Request()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if data.lstrip()[:1] in (b"{", b"["):
+            return msgspec.json.decode(data, type=Request)
+        text = data.decode().strip()
+    except UnicodeDecodeError:
+        raise _RefusedError("not a request: not text") from None
+    except (msgspec.DecodeError, RecursionError) as error:
         raise _RefusedError(f"not a request: {error}") from None
+    if len(text) > WORD_MAX or not text.isprintable():
+        raise _RefusedError(f"not a request: neither a JSON object nor a word of at most {WORD_MAX} characters")
+    return Request()

@@ -119,7 +119,7 @@ class Daemon:
             self._open_source(None).close()  # a file that cannot be read is an error before anything is announced
         built = build_pipeline(
             config,
-            frame_wh=(config.camera.width, config.camera.height),
+            frame_wh=config.camera.frame_wh,
             metrics=metrics,
             crash_guard=self._crash_guard,
             cancelled=self._is_ending,

@@ -79,6 +79,11 @@ def test_of_two_pictures_with_one_stem_neither_is_overwritten(tmp_path: Path) ->
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "a.png.png"]
 
 
+def heed_interrupts() -> None:
+    """A shell starts what it puts into the background with SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def hopper(folder: Path, name: str = "a.jpg") -> Path:
     folder.mkdir(exist_ok=True)
     (folder / name).write_bytes((PICTURES / "hopper.jpg").read_bytes())
@@ -154,7 +159,7 @@ def test_an_end_by_signal_leaves_what_was_done_whole(number: signal.Signals, tmp
     clip = write_clip(tmp_path / "a.avi", seconds=60)
     out, video = tmp_path / "out.jsonl", tmp_path / "out.mp4"
     command = [sys.executable, "-m", "edge", "replay", clip, "--out", out, "--render", video]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as running:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=heed_interrupts) as running:
         beside = tmp_path / ".out.jsonl.part"
         while not (beside.exists() and beside.stat().st_size > 20_000):
             assert running.poll() is None

@@ -26,7 +26,7 @@ COUNT = 10_000
 RSS_BOUND_BYTES = 40 * 2**20
 BASE = "mien/pi/front/request/"
 ODD = [
-    b"", b"null", b"[]", b"{}x", b'{"a":1}', b'{"transaction":{}}', b'{"transaction":1e999}', b'{"transaction":NaN}',
+    b"", b"[]", b"{}x", b'{"a":1}', b'{"transaction":{}}', b'{"transaction":1e999}', b'{"transaction":NaN}',
     b'{"transaction":"' + b"x" * 65 + b'"}', b'{"transaction":' + b"9" * 900 + b"}", b'{"transaction":"\\ud800"}',
     b'{"transaction":"\xff"}', b"\xff\xfe\x00", b"[" * 15_000, b'{"a":' * 3_000, b'{"transaction":' + b"[" * 900,
     b"\x00" * 2_000, b"9" * 5_000, b'{"transaction":"a","transaction":[]}',

@@ -48,7 +48,7 @@ def test_an_event_is_rounded_to_what_its_numbers_are_worth() -> None:
     assert payload["box"] == {"x": 412, "y": -3, "w": 96, "h": 118}
     assert payload["confidence"] == payload["scores"]["happy"] == 0.912
     assert payload["dwell_ms"] == 640
-    assert payload["quality"] == {"face_px": 96, "blur": 0.12, "yaw": -0.08, "brightness": 0.47}
+    assert payload["quality"] == {"face_px": 96, "blur": 0.12, "yaw": -0.08, "brightness": 0.47, "cut": 0.0}
     assert list(payload["scores"]) == list(LABELS)
     assert len(json.dumps(payload)) < 800
 

@@ -113,6 +113,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_is_found_from_another_folder(
     started = subprocess.Popen(
         [sys.executable, "-m", "training", "fit", "tiny.toml", "-d", "faces.npz", "-o", "run"],
         stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where a shell starts us with &
     )  # fmt: skip
     assert started.stderr is not None
     lines = iter(started.stderr.readline, "")

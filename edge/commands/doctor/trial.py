@@ -30,7 +30,7 @@ def try_models(subject: Subject) -> str:
         MienError: a model that cannot be used.
     """
     config = subject.config
-    built = build_pipeline(config, frame_wh=(config.camera.width, config.camera.height))
+    built = build_pipeline(config, frame_wh=config.camera.frame_wh)
     emotion, detector = built.emotion.model, built.detector_bundle
     nodes = f"{emotion.interpreter.delegated_nodes} of {emotion.interpreter.total_nodes} nodes"
     found = f"{built.emotion.manifest.full_name} on {emotion.interpreter.delegate} ({nodes}), {emotion.parity}"
