@@ -31,14 +31,14 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edge.capture import is_camera, open_source
+from edge.capture import is_camera, is_stills, open_source
 from edge.capture.base import Source
 from edge.capture.grabber import CameraState, Grabber, GrabberTimes
 from edge.capture.latest_frame import LatestSlot
+from edge.capture.pictures import read_picture
 from edge.config.loader import load_config, make_config, override_config
 from edge.config.schema import Config
 from edge.errors import SourceError, UsageError
-from edge.images import decode_picture
 from edge.pipeline.build import STILLS_OVERRIDES, BuiltPipeline, build_pipeline
 from edge.records import EmotionEvent, FaceState, Floats, Frame, Image
 
@@ -139,7 +139,7 @@ class FaceReader:
             ConfigError: a key unknown or out of range.
             BundleError: a model that does not verify.
         """
-        config = override_config(_load(config, model, settings), STILLS_OVERRIDES)
+        config = _load(config, model=model, settings=settings, stills=True)
         self._lock = threading.Lock()
         self._built = build_pipeline(config, frame_wh=None)
         self._number = 0
@@ -210,7 +210,8 @@ def read_stream(
     """Yield what is seen, frame by frame, through the daemon's own pipeline.
 
     A camera delivers its newest frame, and a step without a frame whenever its state changes: a lost camera is waited
-    for. A file delivers every frame, as fast as they are taken, and ends. Closing the iterator closes the camera. The
+    for. A file delivers every frame, as fast as they are taken, and ends; of a folder
+    every picture stands for itself. Closing the iterator closes the camera. The
     iterator belongs to one thread at a time; several may run side by side.
 
     Args:
@@ -225,9 +226,7 @@ def read_stream(
         SourceError: a file that cannot be read.
         BundleError: a model that does not verify.
     """
-    loaded = _load(config, model, settings)
-    if source is not None:
-        loaded = override_config(loaded, {"camera.source": _toml(str(source))})
+    loaded = _load(config, source=source, model=model, settings=settings)
     steps = _read_camera(loaded) if is_camera(loaded.camera) else _read_file(loaded)
     with closing(steps):
         for step in steps:
@@ -246,10 +245,19 @@ _reader_lock = threading.Lock()
 
 
 def _load(
-    config: Config | str | PathLike[str] | None, model: str | PathLike[str] | None, settings: Mapping[str, Any] | None
+    config: Config | str | PathLike[str] | None,
+    *,
+    source: str | PathLike[str] | None = None,
+    model: str | PathLike[str] | None,
+    settings: Mapping[str, Any] | None,
+    stills: bool = False,
 ) -> Config:
+    """Return the configuration; where every picture stands for itself, `STILLS_OVERRIDES` below the settings."""
     loaded = config if isinstance(config, Config) else make_config() if config is None else load_config(Path(config))
-    overrides = {key: _toml(value) for key, value in (settings or {}).items()}
+    if source is not None:
+        loaded = override_config(loaded, {"camera.source": _toml(str(source))})
+    overrides = dict(STILLS_OVERRIDES) if stills or is_stills(loaded.camera) else {}
+    overrides |= {key: _toml(value) for key, value in (settings or {}).items()}
     if model is not None:
         overrides["emotion.bundle"] = _toml(_model_text(model))
     return override_config(loaded, overrides)
@@ -274,13 +282,7 @@ def _pixels(image: Picture) -> tuple[Image, str]:
     """Return pixels (height, width, 3) uint8 BGR, and what they came from."""
     if not isinstance(image, np.ndarray):
         path = Path(image)
-        try:
-            pixels = decode_picture(path.read_bytes())
-        except OSError as error:
-            raise SourceError(str(path), error.strerror or str(error)) from None
-        if pixels is None:
-            raise SourceError(str(path), "is no picture that can be decoded")
-        return pixels, str(path)
+        return read_picture(path), str(path)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
         what = f"{image.dtype} {image.shape}"
         raise UsageError(f"image: {what}; allowed is uint8 (height, width, 3) in BGR or (height, width)")
@@ -332,7 +334,7 @@ def _read_file(config: Config) -> Generator[StreamStep, None, None]:
         frame = source.read()
         if frame is None:
             raise SourceError(source.name, "holds no frame")
-        built = build_pipeline(config, frame_wh=frame.size_wh)
+        built = build_pipeline(config, frame_wh=None if is_stills(config.camera) else frame.size_wh)
         with closing(built.pipeline):
             while frame is not None:
                 yield _step(built, frame, age_ms=0.0, dropped=0)
@@ -360,7 +362,7 @@ def _read_camera(config: Config) -> Generator[StreamStep, None, None]:
             if age_ms > config.camera.max_frame_age_ms:
                 too_old += 1
                 continue
-            dropped = camera.slot.dropped + too_old
+            dropped = camera.dropped + too_old
             yield _step(built, frame, age_ms=age_ms, dropped=dropped - dropped_before)
             dropped_before = dropped
 
@@ -392,6 +394,11 @@ class _CameraThread:
         if self._grabber.check(time.monotonic_ns()):
             self._start()
         return self.slot.get(_TICK_S)
+
+    @property
+    def dropped(self) -> int:
+        """Return how many frames were replaced by a newer one or came too old."""
+        return self.slot.dropped + self._grabber.too_old
 
     def raise_failure(self) -> None:
         """Raise what ended the thread."""

@@ -289,7 +289,7 @@ def name_implied(arguments: list[str]) -> list[str]:
     for position, argument in enumerate(arguments):
         named.append(argument)
         following = arguments[position + 1] if position + 1 < len(arguments) else "--"
-        if argument == "--render" and following.startswith("--"):
+        if argument == "--render" and following.startswith("-"):
             named.append(IMPLIED_RENDER)
     return named
 

@@ -117,6 +117,21 @@ def test_a_file_that_is_missing_or_no_picture_is_named(tmp_path: Path) -> None:
             read_faces(tmp_path / name)
 
 
+def test_a_kind_of_picture_that_cannot_be_read_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "phone.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    with pytest.raises(SourceError, match="HEIC, which OpenCV does not read: save it as JPEG"):
+        read_faces(tmp_path / "phone.jpg")
+
+
+def test_of_a_folder_every_picture_stands_for_itself() -> None:
+    """Not: nobody in any of them, because nobody is there for long enough."""
+    steps = list(read_stream(free_faces()[0].parent))
+    assert [len(step.faces or ()) for step in steps] == [1] * len(free_faces())
+    assert [step.faces[0].emotion for step in steps if step.faces] == [
+        read_faces(picture)[0].emotion for picture in free_faces()
+    ]
+
+
 def test_a_model_is_taken_by_name_and_by_folder(tmp_path: Path) -> None:
     picture = free_faces()[0]
     (by_name,) = read_faces(picture, model="emotion-nano")

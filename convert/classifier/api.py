@@ -150,11 +150,15 @@ def verify_classifier(
 
 
 def _suspect(bundle: Bundle[EmotionManifest], run: Run, doubt: Doubt) -> tuple[Bundle[EmotionManifest], Run]:
-    """Return a comparison that says first that the float model is not to be believed; its bundle never has passed."""
+    """Return a comparison that says first that the float model is not to be believed; its bundle never has passed.
+
+    What failed stays failed: a doubt about the float model excuses nothing.
+    """
     found = run.comparison
     reason = f"{doubt.text} (int8 against float: {found.status}, {found.reason})"
-    status = bundle.manifest.status if bundle.manifest.status == "failed" else "undecided"
-    manifest = msgspec.structs.replace(bundle.manifest, status=status)
+    if found.status == "failed":
+        return bundle, replace(run, comparison=replace(found, reason=reason))
+    manifest = msgspec.structs.replace(bundle.manifest, status="undecided")
     return replace(bundle, manifest=manifest), replace(run, comparison=replace(found, status="suspect", reason=reason))
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "SourceSpec",
     "check_source",
     "is_camera",
+    "is_stills",
     "open_source",
     "parse_source",
     "redact",
@@ -120,3 +121,12 @@ def is_camera(config: CameraConfig) -> bool:
     """
     kind = parse_source(config.source, kinds=SOURCES).kind
     return bool(load_entry(SOURCES, kind, what="source").reopens)
+
+
+def is_stills(config: CameraConfig) -> bool:
+    """Return whether the source is pictures that each stand for itself.
+
+    Raises:
+        ConfigError: an unknown source.
+    """
+    return parse_source(config.source, kinds=SOURCES).kind == "pictures"

@@ -269,7 +269,7 @@ class Grabber:
             if self._is_active(reader):
                 reader.source = source
                 self._identity = source.identity or self._identity
-                self._session_ns = self._clock()
+                self._session_ns, self._late_ns = self._clock(), 0
                 return source
         source.close()
         return None

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -16,12 +16,12 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edge.capture import SOURCES, open_source, parse_source
+from edge.capture import is_stills, open_source
 from edge.capture.paths import printable
 from edge.commands.canvas import open_canvas
 from edge.commands.seen import StillsTable, StreamSummary
 from edge.config.loader import load_config, make_config, override_config
-from edge.config.schema import Config
+from edge.config.schema import CameraConfig, Config
 from edge.errors import MienError, SourceError, UsageError
 from edge.images import is_picture
 from edge.pipeline.build import STILLS_OVERRIDES, BuiltPipeline, build_pipeline
@@ -56,7 +56,7 @@ def replay_files(
         MienError: the configuration, a bundle or an output cannot be used.
     """
     base = load_config(config_file) if config_file else make_config()
-    stills = parse_source(source, kinds=SOURCES).kind == "pictures"
+    stills = is_stills(CameraConfig(source=source))
     _refuse_overlap(source, config_file, out=out, render_to=render_to)
     settings = {"camera.source": source, **(STILLS_OVERRIDES if stills else {}), **overrides}
     config = override_config(base, settings)
@@ -69,8 +69,11 @@ def replay_files(
         built = build_pipeline(config, frame_wh=None if stills else first.size_wh, seed=0)
         fps = getattr(opened, "fps", None) or config.camera.fps  # of a camera: what it was asked for
         seen = StillsTable() if stills else StreamSummary()
+        written: list[Path] = []  # from the first frame on
         with closing(built.pipeline), ExitStack() as stack:
             stack.callback(seen.show, console)
+            # Left after the outputs below are closed: what could not be finished is not called written.
+            stack.push(lambda kind, *_: _say_written(console, written, is_whole=kind is None))
             lines = stack.enter_context(open_output(out)) if out else None
             canvas = stack.enter_context(closing(open_canvas(render_to, fps=fps, stills=stills))) if render_to else None
             encoder = _LineEncoder(built, config)
@@ -81,10 +84,15 @@ def replay_files(
                 if canvas:
                     canvas.add(step)
                 seen.add(step)
+                written = [path for path in (out, render_to) if path is not None and path != Path("-")]
                 advance()
-    for path in (out, render_to):
-        if path is not None and path != Path("-"):
-            console.print(f"written: {printable(path)}", markup=False, soft_wrap=True)
+
+
+def _say_written(console: Console, paths: Sequence[Path], *, is_whole: bool) -> None:
+    """Say what was written, and of an early end that it is only what was done until then."""
+    said = "written" if is_whole else "ended early, holds what was done so far"
+    for path in paths:
+        console.print(f"{said}: {printable(path)}", markup=False, soft_wrap=True)
 
 
 def implied_path(source: str) -> Path:
@@ -93,8 +101,7 @@ def implied_path(source: str) -> Path:
     stem = f"{path.stem or 'camera'}_seen"
     if path.is_dir():
         return Path(stem)
-    stills = parse_source(source, kinds=SOURCES).kind == "pictures"
-    return Path(f"{stem}.png" if stills else f"{stem}.mp4")
+    return Path(f"{stem}.png" if is_stills(CameraConfig(source=source)) else f"{stem}.mp4")
 
 
 def _refuse_overlap(source: str, config_file: Path | None, *, out: Path | None, render_to: Path | None) -> None:

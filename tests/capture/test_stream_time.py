@@ -108,6 +108,35 @@ def test_frames_that_are_too_old_are_left_out_counted_and_end_in_a_lost_camera()
     assert opened == 2
 
 
+def test_a_pause_in_a_late_spell_does_not_make_the_next_late_frame_a_loss() -> None:
+    clock, states = [S], []
+    ages = itertools.chain([3.0] * 20, [3.0, 0.01, 0.01])
+    grabber = Grabber(
+        lambda _: Late(clock, ages),  # type: ignore[arg-type, return-value]
+        LatestSlot[Frame](),
+        clock=lambda: clock[0],
+        reopens=True,
+        on_state=lambda state, _: states.append(state),
+        wait=lambda _: None,
+    )
+    reads = itertools.count(1)
+    taken = Late.read
+
+    def read(camera: Late) -> Frame:
+        if next(reads) == 20:
+            grabber.pause()
+        return taken(camera)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Late, "read", read)
+        grabber.run()
+        clock[0] += 60 * S
+        with pytest.raises((RuntimeError, StopIteration)):
+            grabber.run()
+    assert CameraState.LOST not in states
+    assert grabber.frames == 2
+
+
 def test_a_lag_that_ends_in_time_is_no_loss() -> None:
     clock, states = [S], []
     ages = itertools.chain([0.01] * 5, [3.0] * 30, [0.01] * 5)

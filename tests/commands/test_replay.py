@@ -183,6 +183,8 @@ def test_a_file_that_is_cut_off_keeps_what_was_read(tmp_path: Path) -> None:
     done = replay(clip, "--out", tmp_path / "out.jsonl")
     assert done.returncode == 1
     assert "cut off" in done.stderr
+    assert f"ended early, holds what was done so far: {tmp_path / 'out.jsonl'}" in done.stderr
+    assert "written:" not in done.stderr
     assert 0 < len((tmp_path / "out.jsonl").read_text().splitlines()) < 30
 
 

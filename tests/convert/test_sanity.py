@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from tools import ROOT
 
 from convert.classifier.load import FloatModel, InputArithmetic, apply_arithmetic
 from convert.classifier.sanity import Setting, check_labels, check_scaling, describe_setting, find_doubt, left_out
@@ -164,3 +166,24 @@ def test_a_label_with_a_typo_or_in_another_language_is_an_error() -> None:
 def test_pictures_whose_label_the_model_lacks_are_named_with_their_number() -> None:
     assert left_out(LABELS, dataset([0, 1, 3])) == ""
     assert left_out(("happy", "sad"), dataset([0, 0, 3, 6])) == "angry 2, neutral 1"
+
+
+@pytest.mark.parametrize(
+    ("found", "told", "recorded"), [("passed", "suspect", "undecided"), ("failed", "failed", "failed")]
+)
+def test_a_doubt_about_the_float_model_excuses_no_failure(found: str, told: str, recorded: str) -> None:
+    pytest.importorskip("tensorflow", reason="pip install '.[convert]'")
+    from dataclasses import make_dataclass
+
+    from convert.classifier.api import _suspect
+    from convert.classifier.sanity import Doubt
+    from convert.evaluation.verdict import Run
+    from edge.contract.bundle import Bundle, load_emotion_bundle
+
+    shipped = load_emotion_bundle(ROOT / "edge" / "models" / "emotion-nano")
+    manifest = msgspec.structs.replace(shipped.manifest, status=found)
+    comparison = make_dataclass("Comparison", ["status", "reason"])(found, "why")
+    run = Run(comparison, faces(1), np.zeros(0), np.zeros(0), 0, 0)
+    bundle, after = _suspect(Bundle(shipped.path, manifest, shipped.model, None, shipped.golden), run, Doubt("doubt"))
+    assert (after.comparison.status, bundle.manifest.status) == (told, recorded)
+    assert after.comparison.reason == f"doubt (int8 against float: {found}, why)"

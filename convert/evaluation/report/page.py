@@ -121,7 +121,7 @@ _STYLE: Final = (
     ".row{display:flex;flex-wrap:wrap;gap:1.5em;align-items:flex-start}"
     ".verdict{padding:.8em 1em;border-radius:8px;font-size:1.15em;border-left:8px solid}.verdict b{margin-right:.5em}"
     ".passed{background:#e4f5e5;border-color:#2e8b3a}.failed{background:#fbe3e3;border-color:#c33}"
-    ".undecided{background:#f9f2da;border-color:#c99a1b}"
+    ".undecided,.suspect{background:#f9f2da;border-color:#c99a1b}"
     ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(13em,1fr));gap:1em}"
     ".tile{background:#f5f6f8;border-radius:8px;padding:.7em 1em;display:flex;flex-direction:column}"
     ".tile span,.tile i,.origin,.legend{color:#666;font-style:normal;font-size:.9em}.tile b{font-size:1.6em}"
