@@ -5,8 +5,9 @@ The public names are imported when they are first used: ``import convert`` loads
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edge.registry import lazy_names
 
 if TYPE_CHECKING:
     from convert.classifier.api import Result as Result
@@ -32,14 +33,4 @@ _MODULES = {
     "quantize_detector": "convert.yunet.api",
     "verify_bundle": "convert.verify",
 }
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name.
-
-    Raises:
-        AttributeError: there is no such name.
-    """
-    if name not in _MODULES:
-        raise AttributeError(f"module 'convert' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+__getattr__ = lazy_names(__name__, _MODULES)

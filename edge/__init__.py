@@ -5,8 +5,9 @@ The public names are imported when they are first used: ``import edge`` loads ne
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edge.registry import lazy_names
 
 if TYPE_CHECKING:
     from edge.api import Event as Event
@@ -29,17 +30,7 @@ _MODULES = {
     "read_stream": "edge.api",
 }
 __all__ = [*_MODULES]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name.
-
-    Raises:
-        AttributeError: there is no such name.
-    """
-    if name not in _MODULES:
-        raise AttributeError(f"module 'edge' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+__getattr__ = lazy_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

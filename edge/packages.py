@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 
 DISTRIBUTION = "mien"
+RUNTIMES = ("ai_edge_litert", "tflite_runtime")
+"""Packages that hold the interpreter, the better one first."""
 
 
 def install_line(extra: str = "") -> str:

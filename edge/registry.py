@@ -1,13 +1,29 @@
-"""Explicit tables ``key -> "module:Class"``: alternatives of a stage, imported only when chosen."""
+"""Explicit tables of names to modules: alternatives of a stage and public names, imported only when used."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edge.errors import BrokenDependencyError, MissingDependencyError, UsageError
 from edge.packages import install_line
+
+
+def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a package's ``__getattr__`` (PEP 562) that imports each public name when it is first used.
+
+    Args:
+        package: its name, for the error.
+        modules: public name to the module that has it.
+    """
+
+    def get(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(modules[name]), name)
+
+    return get
 
 
 def load_entry(table: Mapping[str, str], key: str, *, what: str, install: str | None = None) -> Any:

@@ -12,8 +12,9 @@ from convert.commands import run_quantize
 from convert.datasets import Dataset, DatasetSpec, majority_labels, read_datasets
 from edge.contract.manifest import DataSetUse, TrainedFrom
 from edge.errors import DataError, UsageError
-from training.data.splits import load_training_data, picture_hashes
-from training.fit.run_folder import load_run, model_file, validation_of_run
+from training.data.splits import TrainingData, load_training_data, picture_hashes
+from training.fit.run_folder import RunRecord, check_validation, load_run, model_file
+from training.recipe import Recipe
 
 
 def export_run(
@@ -81,11 +82,14 @@ def export_run(
 
     def read_data() -> QuantizeData:
         judged = read_datasets(evaluate)
-        if said := _learned_from(run, judged):
+        own = _own_data(run, recipe, record, needed=not calibrate, say=say)
+        if own is not None and (said := _learned_from(run, own.train, judged)):
             say(said)
         if calibrate:
             return QuantizeData(read_datasets(calibrate), judged)
-        return QuantizeData(_held_out(run, votes=(target or last) == "votes", say=say), judged)
+        assert own is not None
+        check_validation(run, own.validation, say=say)
+        return QuantizeData(_held_out(own.validation, votes=(target or last) == "votes"), judged)
 
     return run_quantize(model_file(run, chosen), read_data, options, out=out, force=force)
 
@@ -103,13 +107,22 @@ def trained_from(run: Path) -> TrainedFrom:
     )
 
 
-def _learned_from(run: Path, judged: Dataset) -> str:
-    """Return a line where pictures that are to judge a network are among those that it learned from; else nothing."""
-    recipe, record = load_run(run)
+def _own_data(
+    run: Path, recipe: Recipe, record: RunRecord, *, needed: bool, say: Callable[[str], None]
+) -> TrainingData | None:
+    """Return the pictures of a run; None where they cannot be read any more and are not needed, which is said."""
     try:
-        learned = set(picture_hashes(load_training_data(record.data, recipe).train))
+        return load_training_data(record.data, recipe)
     except DataError as error:
-        return f"warning: whether {run} learned from the pictures that judge it is not known: {error}"
+        if needed:
+            raise
+        say(f"warning: whether {run} learned from the pictures that judge it is not known: {error}")
+        return None
+
+
+def _learned_from(run: Path, train: Dataset, judged: Dataset) -> str:
+    """Return a line where pictures that are to judge a network are among those that it learned from; else nothing."""
+    learned = set(picture_hashes(train))
     same = sum(digest in learned for digest in picture_hashes(judged))
     if not same:
         return ""
@@ -119,13 +132,13 @@ def _learned_from(run: Path, judged: Dataset) -> str:
     )
 
 
-def _held_out(run: Path, *, votes: bool, say: Callable[[str], None]) -> Dataset:
-    """Return the run's validation pictures; with ``votes`` by FER+'s majority, those without one left out.
+def _held_out(validation: Dataset, *, votes: bool) -> Dataset:
+    """Return a run's validation pictures; with ``votes`` by FER+'s majority, those without one left out.
 
     On pictures that a network learned from, its confidence is no longer what it is on others: a temperature that is
     fitted on them is wrong.
     """
-    validation = replace(validation_of_run(run, say=say), name="validation")
+    validation = replace(validation, name="validation")
     if not votes or validation.votes is None:
         return validation
     labels = majority_labels(validation.votes)

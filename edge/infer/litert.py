@@ -15,10 +15,7 @@ import numpy.typing as npt
 from edge.contract.manifest import AnyManifest
 from edge.contract.preprocess import to_int8
 from edge.errors import BrokenDependencyError, BundleError, InferenceError, MissingDependencyError
-from edge.packages import install_line
-
-RUNTIMES = ("ai_edge_litert", "tflite_runtime")
-"""Packages that hold the interpreter, the better one first."""
+from edge.packages import RUNTIMES, install_line
 
 
 class LitertInterpreter:

@@ -91,6 +91,8 @@ TOPICS: Final[Mapping[str, Topic]] = {
 }
 """Name, which is the last level in MQTT, to its row. After a connect the retained ones are sent in this order."""
 
+REQUEST_FILTERS: Final = ("request/+", "active/set")
+"""Topic filters below the base topic on which requests come."""
 PAYLOADS: Final[Mapping[str, Any]] = {name: topic.payload for name, topic in TOPICS.items() if topic.schemas}
 """Topics whose payload is JSON, with its type."""
 VERSIONS: Final[Mapping[str, str]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -113,17 +112,10 @@ class InferenceLoop:
             stages=stages,
             drops=runtime.slot.dropped,
             reconnects=runtime.grabber.reconnects,
-            counts=_sum(runtime.metrics.counts, {"too_old": runtime.grabber.too_old})
+            counts=dict(runtime.metrics.counts + Counter(too_old=runtime.grabber.too_old))
             | {"corrupt": runtime.grabber.corrupt, "hung": runtime.grabber.hung}
             | runtime.commands.counts(),
             sinks=runtime.sinks.report(),
             temperature_c=cpu_temperature_c(),
             rss_bytes=resident_bytes(),
         )
-
-
-def _sum(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
-    """Return counts of two places added up; one that is 0 in both is left out."""
-    total = Counter(first)
-    total.update(second)
-    return {name: count for name, count in total.items() if count}

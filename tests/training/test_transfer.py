@@ -12,10 +12,11 @@ keras = pytest.importorskip("keras", reason="pip install 'mien[training]'")
 from faces import make_recipe, write_faces  # noqa: E402
 
 from edge.errors import ConfigError  # noqa: E402
+from edge.system.files import hash_file  # noqa: E402
 from training.architectures import make_model  # noqa: E402
 from training.data.splits import load_training_data  # noqa: E402
 from training.export import trained_from  # noqa: E402
-from training.fit.run_folder import hash_file, load_run, model_file  # noqa: E402
+from training.fit.run_folder import load_run, model_file  # noqa: E402
 from training.fit.trainer import fit  # noqa: E402
 from training.fit.transfer import begin_with, load_weights  # noqa: E402
 from training.recipe import Recipe  # noqa: E402

@@ -58,9 +58,7 @@ def evaluate_command(
         _refuse_overlap(held_out, dataset)
     model = load_evaluated_model(name_or_path, prior=prior)
     if held_out is None and model.kind == "run":
-        from training.fit.run_folder import validation_of_run
-
-        held_out = replace(validation_of_run(Path(name_or_path), say=say), name="the run's validation split")
+        held_out = _validation_of_run(Path(name_or_path), say=say)
     found = evaluate(
         model,
         dataset,
@@ -101,3 +99,13 @@ def _refuse_overlap(held_out: Dataset, dataset: Dataset) -> None:
     same = sum(f"{source}:{name}" in key for source, name in zip(held_out.sources, held_out.ids, strict=True))
     if same:
         raise UsageError(f"--calibrate: {same} of its pictures are among those of --data; fit on others (split=…)")
+
+
+def _validation_of_run(path: Path, *, say: Callable[[str], None]) -> Dataset:
+    from training.data.splits import load_training_data
+    from training.fit.run_folder import check_validation, load_run
+
+    recipe, record = load_run(path)
+    validation = load_training_data(record.data, recipe).validation
+    check_validation(path, validation, say=say)
+    return replace(validation, name="the run's validation split")

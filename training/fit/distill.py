@@ -10,7 +10,7 @@ import numpy as np
 
 from edge.contract.scores import softmax
 from edge.errors import ConfigError
-from training.fit.run_folder import hash_file
+from edge.system.files import hash_file
 from training.fit.saved_models import load_keras_model, target_files
 from training.fit.targets import Floats
 from training.fit.trainer import Teachers, fits_processor, predict_logits

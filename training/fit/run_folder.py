@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import platform
@@ -24,7 +23,6 @@ from msgspec import Struct
 
 from convert.datasets import Dataset
 from edge.errors import DataError, UsageError
-from training.data.splits import load_training_data
 from training.files import write_file
 from training.fit.fingerprint import Fingerprint, hash_pictures
 from training.recipe import Recipe, Target, load_recipe
@@ -136,27 +134,25 @@ def load_run(run: Path) -> tuple[Recipe, RunRecord]:
     return load_recipe(run / RECIPE), record
 
 
-def validation_of_run(run: Path, *, say: Callable[[str], None]) -> Dataset:
-    """Return the pictures that a run was selected on.
+def check_validation(run: Path, validation: Dataset, *, say: Callable[[str], None]) -> None:
+    """Check that pictures are those that a run was selected on.
 
     Args:
         run: its folder.
+        validation: what its data give now.
         say: takes a line where the run did not note which pictures they were.
 
     Raises:
-        DataError: the run's data cannot be read.
-        UsageError: they are not the pictures that the run was selected on any more.
+        UsageError: they are others.
     """
-    recipe, record = load_run(run)
-    validation = load_training_data(record.data, recipe).validation
-    if record.fingerprint is None:
+    fingerprint = load_run(run)[1].fingerprint
+    if fingerprint is None:
         say(f"warning: {run} did not note which pictures it was selected on; taken are those that its data give now")
-    elif hash_pictures(validation) != record.fingerprint.validation:
+    elif hash_pictures(validation) != fingerprint.validation:
         raise UsageError(
             f"{run}: its data are not what they were: the pictures that it was selected on have changed; "
             "name labelled pictures of your own with --calibrate"
         )
-    return validation
 
 
 def load_log(run: Path) -> list[EpochRow]:
@@ -168,15 +164,6 @@ def load_log(run: Path) -> list[EpochRow]:
 def write_json(path: Path, value: Any) -> None:
     """Writes a value as indented JSON."""
     write_file(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-
-
-def hash_file(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def describe_machine(backend: str, accelerators: int) -> dict[str, str]:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from edge.errors import ConfigError
-from training.fit.run_folder import hash_file
+from edge.system.files import hash_file
 from training.fit.saved_models import load_keras_model, target_files
 from training.recipe import Recipe
 

@@ -14,6 +14,7 @@ from edge.config.schema import MqttConfig
 from edge.errors import ConfigError, config_context
 from edge.publish.mqtt.connection import ConnectError, Connection, Identity, Version, Wake, port_of
 from edge.publish.mqtt.credentials import check_credentials
+from edge.publish.topics import REQUEST_FILTERS
 from edge.system.secrets import find_credential
 
 READ_S: Final = 2.0
@@ -87,7 +88,7 @@ def _connect(mqtt: MqttConfig, subject: Subject) -> tuple[Connection, Wake]:
     config, wake = subject.config, Wake()
     base = mqtt.base_topic(config.device_name, config.camera.name)
     more = [config.homeassistant.status_topic] if config.homeassistant.enabled else []
-    more += [f"{base}/request/+", f"{base}/active/set"] if mqtt.requests else []
+    more += [f"{base}/{level}" for level in REQUEST_FILTERS] if mqtt.requests else []
     identity = Identity(
         client_id=f"{config.mqtt.make_client_id(config.device_name, config.camera.name)[:57]}-doctor",
         will_topic=None,

@@ -10,11 +10,10 @@ import sys
 from typing import Final
 
 from edge.commands.doctor.findings import Finding, Subject, note, ok, wrong
-from edge.packages import install_line
+from edge.packages import RUNTIMES, install_line
 
 PYTHONS: Final = ((3, 10), (3, 13))
 PACKAGES: Final = {"numpy": "numpy", "cv2": "opencv-python-headless", "paho.mqtt": "paho-mqtt", "msgspec": "msgspec"}
-RUNTIMES: Final = ("ai_edge_litert", "tflite_runtime")
 
 
 def check_python(_: Subject) -> list[Finding]:

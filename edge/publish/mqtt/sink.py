@@ -32,7 +32,7 @@ from edge.publish.outbox.base import Bounds, Outbox, StoredEvent
 from edge.publish.outbox.memory import MemoryOutbox
 from edge.publish.outbox.sqlite import SqliteOutbox
 from edge.publish.payloads import EventPayload, InfoPayload, ResponsePayload
-from edge.publish.topics import TOPICS, Delivery
+from edge.publish.topics import REQUEST_FILTERS, TOPICS, Delivery
 from edge.system.files import state_directory
 
 log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ class MqttSink:
 
     def _connect(self) -> Connection | None:
         base = self._station.base
-        requests = (f"{base}/request/+", f"{base}/active/set") if self._on_request is not None else ()
+        requests = tuple(f"{base}/{level}" for level in REQUEST_FILTERS) if self._on_request is not None else ()
         identity = Identity(
             client_id=self._client_id,
             will_topic=f"{base}/{AVAILABILITY}",
