@@ -74,7 +74,23 @@ def ha_preview(
     from edge.config.loader import load_config
     from edge.config.schema import Config
 
-    show_discovery(load_config(config) if config else Config(), console=out)
+    show_discovery(load_config(config) if config else Config(), file=config, console=out)
+
+
+@app.command()
+def forget(
+    config: OptionalConfigFile = None,
+    camera: Annotated[
+        str | None, typer.Option(help="Forget this former name; by default the configured one.", metavar="OLD")
+    ] = None,
+) -> None:
+    """Clear what a stopped camera left: retained topics, Home Assistant's device, waiting events."""
+    from edge.commands.forget import forget_camera
+    from edge.config.loader import load_config
+    from edge.config.schema import Config
+
+    with config_context(config or "configuration"):
+        forget_camera(load_config(config) if config else Config(), file=config, camera=camera, console=out)
 
 
 @app.command()

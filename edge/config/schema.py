@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import socket
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+
+from edge.system.files import state_directory
 
 # What MQTT forbids in topics, and what brokers hang up on: control characters, surrogates, U+FFFE and U+FFFF.
 _LEVEL = r"[^/+#\s\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]"
@@ -221,6 +224,11 @@ class MqttConfig(Section, frozen=True):
     outbox_commit_s: Annotated[
         float, Meta(ge=0.05, le=1, description="SIGKILL or a power cut takes at most so many seconds of events")
     ] = 1
+
+    @property
+    def state_folder(self) -> Path | None:
+        """Return the folder of what outlives a restart: as configured, else systemd's; None: there is none."""
+        return Path(self.outbox_dir) if self.outbox_dir else state_directory()
 
     def base_topic(self, device: str, camera: str) -> str:
         """Return what every topic of a camera begins with, except Home Assistant's."""

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 SINKS: Final = {"mqtt": "edge.publish.mqtt.sink:make_sink", "jsonl": "edge.publish.jsonl:make_sink"}
-"""Name to a function that makes the sink out of the whole configuration."""
+"""Name to a function that makes the sink out of the whole configuration, and its ``file``."""
 
 
 def check_sinks(config: Config) -> tuple[str, ...]:
@@ -48,11 +48,12 @@ def check_sinks(config: Config) -> tuple[str, ...]:
     return names
 
 
-def open_sinks(config: Config, *, on_request: RequestHandler | None = None) -> Fanout:
+def open_sinks(config: Config, *, file: str = "configuration", on_request: RequestHandler | None = None) -> Fanout:
     """Starts every sink that the configuration names.
 
     Args:
         config: the whole configuration.
+        file: where it comes from.
         on_request: takes the requests that come over the sinks; None: nobody asks for them.
 
     Raises:
@@ -60,7 +61,7 @@ def open_sinks(config: Config, *, on_request: RequestHandler | None = None) -> F
         PublishError: a sink that cannot be opened.
     """
     names = check_sinks(config)
-    parts = {name: load_entry(SINKS, name, what="sink")(config) for name in names}
+    parts = {name: load_entry(SINKS, name, what="sink")(config, file=file) for name in names}
     for part in parts.values():
         if on_request is not None and isinstance(part, RequestSource):
             part.listen(on_request)

@@ -212,8 +212,8 @@ class JsonlSink:
             log.log(logging.INFO if status == "writing" else logging.WARNING, "jsonl: %s: %s", self._path, status)
 
 
-def make_sink(config: Config) -> JsonlSink:
-    """The sink that a configuration describes, not yet started."""
+def make_sink(config: Config, *, file: str = "configuration") -> JsonlSink:
+    """The sink that a configuration describes, not yet started; see `edge.publish.SINKS`."""
     return JsonlSink(config.jsonl)
 
 

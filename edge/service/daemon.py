@@ -170,7 +170,7 @@ class Daemon:
         commands = CommandQueue(boot_id=publisher.origin.boot_id)
         slot: LatestSlot[Frame] = LatestSlot()
         camera_news: deque[tuple[CameraState, str]] = deque()
-        sinks = open_sinks(config, on_request=commands.put)
+        sinks = open_sinks(config, file=self._file, on_request=commands.put)
         try:
             runtime = Runtime(
                 started_ns=self._started_ns,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import hashlib
 import os
 import platform
 from pathlib import Path
@@ -36,6 +38,24 @@ def _read_zone(file: Path) -> float | None:
         return int(file.read_text()) / 1000
     except (OSError, ValueError):
         return None  # a zone that is switched off
+
+
+def machine_id() -> str:
+    """What tells this machine from one that runs a copy of its card: a board's serial number, else the system's id."""
+    for file in (Path("/proc/device-tree/serial-number"), Path("/etc/machine-id")):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if text := file.read_text().strip("\0\n "):
+                return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return ""
+
+
+def board_name() -> str | None:
+    """Model of the board or computer; None where it is not known."""
+    for file in (Path("/proc/device-tree/model"), Path("/sys/class/dmi/id/product_name")):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if text := file.read_text().strip("\0\n "):
+                return text[:64]
+    return None
 
 
 def machine_name() -> str:

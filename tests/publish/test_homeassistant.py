@@ -25,7 +25,8 @@ from edge.publish import check_sinks
 from edge.publish.base import make_message
 from edge.publish.encode import dominant_emotion, encode, make_event
 from edge.publish.mqtt.backoff import Backoff
-from edge.publish.mqtt.homeassistant import Discovery, DiscoveryNote
+from edge.publish.mqtt.homeassistant import Discovery
+from edge.publish.mqtt.owned import OwnedTopics
 from edge.publish.mqtt.sink import MqttSink
 from edge.publish.payloads import CameraState
 from edge.publish.publisher import Publisher
@@ -36,10 +37,17 @@ Subscribe = Callable[..., Subscriber]
 
 CONFIG = make_config({"device": "pi", "camera": {"name": "front"}, "homeassistant": {"enabled": True}})
 DISCOVERY = Discovery.of(CONFIG)
+[TOPIC_OF_IT] = DISCOVERY.topics
+
+
+def message(discovery: Discovery = DISCOVERY) -> dict[str, Any]:
+    [data] = discovery.messages(an_info()).values()
+    decoded: dict[str, Any] = json.loads(data)
+    return decoded
 
 
 def entities(discovery: Discovery = DISCOVERY) -> dict[str, dict[str, Any]]:
-    components: dict[str, dict[str, Any]] = expand(json.loads(discovery.encode(an_info())))["components"]
+    components: dict[str, dict[str, Any]] = expand(message(discovery))["components"]
     return components
 
 
@@ -60,12 +68,12 @@ def test_whatever_device_and_camera_are_called_the_message_keeps_the_rules(devic
     except ConfigError:
         return  # characters that MQTT does not have either
     discovery = Discovery.of(config)
-    prefix, _, rest = discovery.topic.partition("/")
+    prefix, _, rest = discovery.topics[0].partition("/")
     match = TOPIC.fullmatch(rest)
     assert prefix == "homeassistant"
     assert match is not None
     assert match.groupdict() == {"component": "device", "node_id": None, "object_id": discovery.device_id}
-    payload = expand(json.loads(discovery.encode(an_info())))
+    payload = expand(message(discovery))
     jsonschema.validate(payload, SCHEMA)
     assert payload["device"]["identifiers"] == [discovery.device_id]
     unique = [entity["unique_id"] for entity in payload["components"].values()]
@@ -106,7 +114,7 @@ def test_the_entities_are_those_that_the_readme_promises() -> None:
 
 def test_a_switch_and_a_button_are_there_where_requests_are_carried_out() -> None:
     config = make_config({"device": "pi", "camera": {"name": "front"}, "mqtt": {"requests": True}})
-    found = json.loads(Discovery.of(config).encode(an_info()))["cmps"]
+    found = message(Discovery.of(config))["cmps"]
     assert (found["active"]["p"], found["active"]["cmd_t"]) == ("switch", "mien/pi/front/active/set")
     assert (found["selftest"]["p"], found["selftest"]["cmd_t"]) == ("button", "mien/pi/front/request/selftest")
 
@@ -145,7 +153,7 @@ def test_camera_problem_and_availability_are_on_or_off_for_all_that_is_published
     assert render(problem["value_template"], bad) == "ON"
     attributes = json.loads(render(problem["json_attributes_template"], bad))
     assert attributes == {"problems": ["camera: lost", 'delegate: edgetpu: "x"']}
-    assert "availability_template" not in expand(json.loads(DISCOVERY.encode(an_info())))  # online and offline alone
+    assert "availability_template" not in expand(message())  # online and offline alone
 
 
 def test_problems_are_told_when_they_change_and_not_more_often_than_once_a_second() -> None:
@@ -178,7 +186,7 @@ def test_discovery_without_mqtt_is_a_mistake() -> None:
 def start_sink() -> Iterator[Callable[..., MqttSink]]:
     sinks: list[MqttSink] = []
 
-    def start(port: int, config: Config = CONFIG, *, note: Path | None = None, **mqtt: Any) -> MqttSink:
+    def start(port: int, config: Config = CONFIG, *, state: Path | None = None, **mqtt: Any) -> MqttSink:
         config = make_config(
             {
                 "device": "pi",
@@ -192,7 +200,7 @@ def start_sink() -> Iterator[Callable[..., MqttSink]]:
             device="pi",
             camera="front",
             discovery=Discovery.of(config) if config.homeassistant.enabled else None,
-            note=DiscoveryNote(note),
+            owned=OwnedTopics.load(state, camera="front", owner=""),
             backoff=Backoff(base_s=0.05, cap_s=0.2, rng=random.Random(1)),
         )
         sinks.append(sink)
@@ -205,7 +213,7 @@ def start_sink() -> Iterator[Callable[..., MqttSink]]:
 
 
 def configs(subscriber: Subscriber) -> list[bytes]:
-    return [message.payload for message in list(subscriber.messages) if message.topic == DISCOVERY.topic]
+    return [message.payload for message in list(subscriber.messages) if message.topic == TOPIC_OF_IT]
 
 
 @pytest.mark.broker
@@ -219,8 +227,8 @@ def test_discovery_is_retained_and_sent_again_when_home_assistant_or_the_broker_
     for message in initial_messages():
         sink.send(message)
     subscriber.wait_for("availability", b"online")
-    assert configs(subscriber) == [DISCOVERY.encode(an_info())]
-    late = subscribe(broker.port, DISCOVERY.topic)
+    assert configs(subscriber) == [DISCOVERY.messages(an_info())[TOPIC_OF_IT]]
+    late = subscribe(broker.port, TOPIC_OF_IT)
     late.wait_for("config")
     assert late.messages[0].retain
     for word in (b"offline", b"online", b"nonsense", b"online" * 500):
@@ -232,7 +240,7 @@ def test_discovery_is_retained_and_sent_again_when_home_assistant_or_the_broker_
     subscriber.wait_subscribed()
     wait_until(lambda: len(configs(subscriber)) >= 3, what="discovery after a reconnect")
     subscriber.wait_quiet()
-    assert set(configs(subscriber)) == {DISCOVERY.encode(an_info())}
+    assert set(configs(subscriber)) == {DISCOVERY.messages(an_info())[TOPIC_OF_IT]}
     assert sink.problems() == []
 
 
@@ -262,7 +270,7 @@ def test_a_refused_discovery_is_a_problem_that_is_published_and_hinders_nothing(
         sink.send(message)
     subscriber.wait_for("availability", b"online")
     wait_until(lambda: sink.problems(), what="the refusal")
-    assert sink.problems() == [f"{DISCOVERY.topic} refused: Not authorized"]
+    assert sink.problems() == [f"{TOPIC_OF_IT} refused: Not authorized"]
     sink.send(make_message("count", "3"))
     subscriber.wait_for("count", b"3")
 
@@ -271,10 +279,10 @@ def test_a_refused_discovery_is_a_problem_that_is_published_and_hinders_nothing(
 def test_what_home_assistant_was_told_is_taken_back_when_it_is_switched_off_or_renamed(
     mosquitto: Brokers, subscribe: Subscribe, start_sink: Callable[..., MqttSink], tmp_path: Path
 ) -> None:
-    broker, note = mosquitto(), tmp_path / "homeassistant.topic"
+    broker = mosquitto()
 
     def restart(config: Config) -> MqttSink:
-        sink = start_sink(broker.port, config, note=note)
+        sink = start_sink(broker.port, config, state=tmp_path)
         for message in initial_messages():
             sink.send(message)
         wait_until(lambda: "connected" in sink.status(), what=sink.status)
@@ -288,16 +296,9 @@ def test_what_home_assistant_was_told_is_taken_back_when_it_is_switched_off_or_r
 
     restart(CONFIG)
     restart(CONFIG)
-    assert told() == [DISCOVERY.topic]
+    assert told() == [TOPIC_OF_IT]
     renamed = make_config({"homeassistant": {"enabled": True, "discovery_prefix": "ha"}})
     restart(renamed)
-    assert told() == [DISCOVERY.topic.replace("homeassistant", "ha")]
+    assert told() == [TOPIC_OF_IT.replace("homeassistant", "ha")]
     restart(Config())
     assert told() == []
-    assert not note.exists()
-
-
-@pytest.mark.parametrize("text", [b"", b"\xff", b"#", b"a/+/device/x/config", b"x" * 9999, b"mien/pi/front/state"])
-def test_a_damaged_note_takes_nothing_back(text: bytes, tmp_path: Path) -> None:
-    (tmp_path / "note").write_bytes(text)
-    assert DiscoveryNote(tmp_path / "note").read() is None

@@ -7,12 +7,11 @@ import stat
 import time
 from typing import Any, Final
 
-import msgspec
-
+from edge.commands.doctor.connect import client_id_of, connect, with_secrets
 from edge.commands.doctor.findings import Finding, Subject, note, ok, wrong
 from edge.config.schema import MqttConfig
 from edge.errors import ConfigError, config_context
-from edge.publish.mqtt.connection import ConnectError, Connection, Identity, Version, Wake, port_of
+from edge.publish.mqtt.connection import ConnectError, Connection, Identity, Wake, port_of
 from edge.publish.mqtt.credentials import check_credentials
 from edge.publish.topics import REQUEST_FILTERS
 from edge.system.secrets import find_credential
@@ -34,7 +33,7 @@ def check_broker(subject: Subject) -> list[Finding]:
     config = subject.config
     if "mqtt" not in config.publish.sinks:
         return []
-    mqtt, where = _with_secrets(subject), f"{config.mqtt.host}:{port_of(config.mqtt)}"
+    mqtt, where = with_secrets(subject), f"{config.mqtt.host}:{port_of(config.mqtt)}"
     try:
         with config_context(subject.file or ""):
             check_credentials(mqtt)
@@ -43,7 +42,7 @@ def check_broker(subject: Subject) -> list[Finding]:
         fix = "sudo mien doctor …: only root may read it" if denied else FIXES["configuration"]
         return [Finding(check="broker", status="note" if denied else "wrong", found=str(error), fix=fix)]
     try:
-        connection, wake = _connect(mqtt, subject)
+        connection, wake = connect(mqtt, identity=_identity(mqtt, subject))
     except ConnectError as error:
         return [wrong("broker", f"{where}: {error.problem}", fix=_fix(error, mqtt))]
     retained = _read_retained(connection, wake)
@@ -68,43 +67,17 @@ def _readable_by_all(mqtt: MqttConfig) -> list[Finding]:
     ]
 
 
-def _with_secrets(subject: Subject) -> MqttConfig:
-    """Names of credentials that systemd hands to the service, as the files that it takes them from."""
-    mqtt = subject.config.mqtt
-    paths = {
-        key: subject.secret_path(name, credential=f"mqtt-{suffix}", suffix=suffix)
-        for key, name, suffix in (("password_file", mqtt.password_file, "password"), ("key_file", mqtt.key_file, "key"))
-        if name is not None
-    }
-    return msgspec.structs.replace(mqtt, **paths)
-
-
-def _connect(mqtt: MqttConfig, subject: Subject) -> tuple[Connection, Wake]:
-    """Try the protocol versions that the configuration allows.
-
-    Raises:
-        ConnectError: none of them gets in.
-    """
-    config, wake = subject.config, Wake()
+def _identity(mqtt: MqttConfig, subject: Subject) -> Identity:
+    config = subject.config
     base = mqtt.base_topic(config.device_name, config.camera.name)
     more = [config.homeassistant.status_topic] if config.homeassistant.enabled else []
     more += [f"{base}/{level}" for level in REQUEST_FILTERS] if mqtt.requests else []
-    identity = Identity(
-        client_id=f"{config.mqtt.make_client_id(config.device_name, config.camera.name)[:57]}-doctor",
+    return Identity(
+        client_id=client_id_of(subject, role="doctor"),
         will_topic=None,
         subscriptions=(f"{base}/availability", f"{base}/problem", *more),
         takes_retained=True,
     )
-    versions: tuple[Version, ...] = ("5", "3.1.1") if mqtt.version == "auto" else (mqtt.version,)
-    for version in versions:
-        connection = Connection(mqtt, identity=identity, version=version)
-        try:
-            connection.open(wake=wake)
-            break
-        except ConnectError as error:
-            if version == versions[-1] or error.trouble not in ("version", "closed"):
-                raise
-    return connection, wake
 
 
 def _fix(error: ConnectError, mqtt: MqttConfig) -> str:

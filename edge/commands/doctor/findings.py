@@ -8,12 +8,14 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from edge.config.schema import Config
+
+STATE_DIR: Final = Path("/var/lib/mien")
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +70,11 @@ class Subject:
         """Name of the service that reads this file, ``front`` of ``/etc/mien/front.toml``; None for other files."""
         is_service = self.file is not None and self.file.resolve().parent == Path("/etc/mien")
         return self.file.stem if is_service and self.file is not None else None
+
+    @property
+    def state_folder(self) -> Path | None:
+        """Return the folder of what outlives a restart of the daemon that reads this file; None: there is none."""
+        return self.config.mqtt.state_folder or (STATE_DIR / self.instance if self.instance else None)
 
     def secret_path(self, name_or_path: str, *, credential: str, suffix: str) -> str:
         """Return the file that systemd takes a credential from, where a service's configuration names the credential.

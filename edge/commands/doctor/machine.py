@@ -8,15 +8,12 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from edge.commands.doctor.findings import Finding, Subject, note, ok, wrong
 from edge.publish.time_context import is_clock_synced
 from edge.service.ip_allowlist import Network, allowed_networks, named_hosts, with_additions
-from edge.system.files import state_directory
 
-STATE_DIR: Final = Path("/var/lib/mien")
 SYSTEMCTL_TIMEOUT_S: Final = 5.0
 
 
@@ -35,7 +32,7 @@ def check_clock(_: Subject) -> list[Finding]:
 
 def check_outbox(subject: Subject) -> list[Finding]:
     """Check the folder in which events outlive a restart."""
-    folder = _outbox_folder(subject)
+    folder = subject.state_folder
     if folder is None:
         return [
             note(
@@ -119,12 +116,6 @@ def _out_of_reach(host: str, networks: Sequence[Network]) -> list[str]:
         return []
     addresses = [ipaddress.ip_address(text.partition("%")[0]) for text in sorted(found)]
     return [] if any(address in network for address in addresses for network in networks) else list(map(str, addresses))
-
-
-def _outbox_folder(subject: Subject) -> Path | None:
-    if subject.config.mqtt.outbox_dir:
-        return Path(subject.config.mqtt.outbox_dir)
-    return state_directory() or (STATE_DIR / subject.instance if subject.instance else None)
 
 
 def _unit_of(subject: Subject) -> tuple[str | None, Mapping[str, str]]:

@@ -11,7 +11,6 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, get_args
 
 import msgspec
@@ -20,9 +19,9 @@ from edge import __version__
 from edge.config.schema import Config, HomeAssistantConfig
 from edge.contract.labels import NONE, UNCERTAIN, UNKNOWN
 from edge.publish.mqtt.mailbox import Mailbox
+from edge.publish.mqtt.owned import OwnedTopics, retained_topics
 from edge.publish.payloads import CameraState, InfoPayload
 from edge.records import EventType
-from edge.system.files import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -43,41 +42,57 @@ class Discovery:
         base: base topic of what is published.
         name: of the device, for people.
         can_pause: whether requests are carried out (``mqtt.requests``): a switch and a button appear.
+        identity: of an earlier start, where one is noted: the device stays the same under another name.
     """
 
     config: HomeAssistantConfig
     base: str
     name: str
     can_pause: bool = False
+    identity: str | None = None
 
     @classmethod
-    def of(cls, config: Config) -> Discovery:
+    def of(cls, config: Config, *, identity: str | None = None) -> Discovery:
         """The discovery that a configuration describes, whether or not it is enabled."""
         base = config.mqtt.base_topic(config.device_name, config.camera.name)
         name = f"Mien {config.device_name} {config.camera.name}"
-        return cls(config.homeassistant, base, name, can_pause=config.mqtt.requests)
+        return cls(config.homeassistant, base, name, can_pause=config.mqtt.requests, identity=identity)
 
     @property
     def device_id(self) -> str:
-        """The same at every start, another for every base topic, out of the characters that discovery allows.
+        """The same at every start, also under another name, out of the characters that discovery allows.
+
+        It begins as one made from the base topic, another for each.
 
         The readable part alone may be shared: ``a-b/c`` and ``a/b-c``, or two names in another script.
         """
+        if self.identity:
+            return self.identity
         readable = re.sub(r"[^a-zA-Z0-9]+", "_", self.base)[:64].strip("_").lower()
         return "_".join(filter(None, (readable, hashlib.sha256(self.base.encode()).hexdigest()[:8])))
 
     @property
-    def topic(self) -> str:
-        """Where the message goes."""
-        return f"{self.config.discovery_prefix}/device/{self.device_id}/config"
+    def topics(self) -> list[str]:
+        """Where the messages go."""
+        return [f"{self.config.discovery_prefix}/device/{self.device_id}/config"]
 
-    def describe(self, *, labels: Sequence[str], model: str) -> dict[str, Any]:
-        """The message.
+    def describe(self, *, labels: Sequence[str], model: str) -> dict[str, dict[str, Any]]:
+        """The messages by their topics.
 
         Args:
             labels: of the emotion model.
             model: its name and version.
         """
+        [topic] = self.topics
+        return {topic: self._describe_device(labels=labels, model=model)}
+
+    def messages(self, info: InfoPayload) -> dict[str, bytes]:
+        """The messages by their topics as they are published, for what runs here."""
+        model = f"{info.model.name} {info.model.version or ''}".rstrip()
+        described = self.describe(labels=info.labels, model=model)
+        return {topic: msgspec.json.encode(message) for topic, message in described.items()}
+
+    def _describe_device(self, *, labels: Sequence[str], model: str) -> dict[str, Any]:
         return {
             "dev": {"ids": [self.device_id], "name": self.name, "mf": "Mien", "mdl": model, "sw": __version__},
             "o": {"name": "mien", "sw": __version__},
@@ -87,12 +102,6 @@ class Discovery:
                 key: entity | {"uniq_id": f"{self.device_id}_{key}"} for key, entity in self._entities(labels).items()
             },
         }
-
-    def encode(self, info: InfoPayload) -> bytes:
-        """The message as it is published, for what runs here."""
-        return msgspec.json.encode(
-            self.describe(labels=info.labels, model=f"{info.model.name} {info.model.version or ''}".rstrip())
-        )
 
     def _entities(self, labels: Sequence[str]) -> Mapping[str, dict[str, Any]]:
         fields = ", ".join(f"'{name}': value_json.{name}" for name in EVENT_ATTRIBUTES)
@@ -172,56 +181,18 @@ class Discovery:
         }
 
 
-class DiscoveryNote:
-    """Keeps over restarts where Home Assistant was told of a camera, so that it can be taken back.
-
-    Without it a camera whose discovery was switched off, or whose name changed, would stay in Home Assistant for ever.
-
-    Args:
-        path: a small file in the service's state folder; None where there is none: nothing is kept.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._known: str | None = None
-
-    def read(self) -> str | None:
-        """The topic of a message that is still out there; None where nothing is known."""
-        try:
-            text = self._path.read_text(encoding="utf-8").strip() if self._path else ""
-        except (OSError, UnicodeDecodeError):
-            return None
-        self._known = text if re.fullmatch(r"[^#+\s\x00-\x1f]{1,512}/device/[a-zA-Z0-9_]+/config", text) else None
-        return self._known
-
-    def write(self, topic: str | None) -> None:
-        """Notes the topic that is out there now; None: none any more. A disk that is full or read-only forgets it."""
-        if self._path is None or topic == self._known:
-            return
-        self._known = topic
-        try:
-            if topic is None:
-                self._path.unlink(missing_ok=True)
-            else:
-                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                replace_file(self._path, f"{topic}\n".encode())
-        except OSError as error:
-            log.info("homeassistant: %s: %s", self._path, error.strerror)
-
-
 class Announcement:
-    """Tells Home Assistant of the camera, again when it starts, and takes back what is not so any more.
+    """Tells Home Assistant of the camera, again when it starts, and clears what an earlier start left on the broker.
 
     Args:
         discovery: how it is told; None: it is not.
-        note: where it was told in earlier starts.
+        owned: what earlier starts published.
         mailbox: takes the messages.
         base: base topic of the camera.
     """
 
-    def __init__(self, discovery: Discovery | None, note: DiscoveryNote, mailbox: Mailbox, *, base: str) -> None:
-        self._discovery, self._note, self._mailbox, self._base = discovery, note, mailbox, base
-        self._withdrawn_topic: str | None = None
+    def __init__(self, discovery: Discovery | None, owned: OwnedTopics, mailbox: Mailbox, *, base: str) -> None:
+        self._discovery, self._owned, self._mailbox, self._base = discovery, owned, mailbox, base
         self._births = 0
 
     @property
@@ -230,43 +201,38 @@ class Announcement:
         return (self._discovery.config.status_topic,) if self._discovery else ()
 
     def start(self) -> None:
-        """Withdraw what an earlier start announced and this one does not."""
-        told = self._note.read()
-        if told is not None and (self._discovery is None or told != self._discovery.topic):
-            self._withdrawn_topic = told
-            self._mailbox.retain("withdrawal", b"")
+        """Note what this start is going to publish, and file the clearing of what it is not."""
+        topics = retained_topics(self._base) + (self._discovery.topics if self._discovery else [])
+        identity = self._discovery.device_id if self._discovery else self._owned.identity or ""
+        for topic in self._owned.claim(topics, identity=identity):
+            self._mailbox.retain(topic, b"")
 
     def announce(self, info: InfoPayload) -> None:
-        """Put the discovery message for what runs here into the mailbox."""
+        """Put the discovery messages for what runs here into the mailbox."""
         if self._discovery is not None:
-            self._mailbox.retain("discovery", self._discovery.encode(info))
+            for topic, data in self._discovery.messages(info).items():
+                self._mailbox.retain(topic, data)
 
     def topic_of(self, kind: str) -> str:
-        """Return the full topic of a retained message."""
-        if kind == "discovery" and self._discovery is not None:
-            return self._discovery.topic
-        if kind == "withdrawal" and self._withdrawn_topic is not None:
-            return self._withdrawn_topic
-        return f"{self._base}/{kind}"
+        """Return the full topic of a retained message: of ours by its name, of Home Assistant's as it is."""
+        return kind if "/" in kind else f"{self._base}/{kind}"
 
     def receive(self, topic: str, data: bytes) -> bool:
         """Announce again when Home Assistant has started; return whether the message was for this part."""
-        if topic not in self.subscriptions:
+        if self._discovery is None or topic not in self.subscriptions:
             return False
-        message = self._mailbox.latest("discovery")
-        if data == BIRTH and message is not None:
+        messages = [(topic, self._mailbox.latest(topic)) for topic in self._discovery.topics]
+        if data == BIRTH and any(message is not None for _, message in messages):
             self._births += 1
             if self._births.bit_count() == 1:  # whoever floods us does not flood the log
                 log.info("mqtt: Home Assistant has started (%d): telling it again what there is", self._births)
-            self._mailbox.retain("discovery", message)
+            for each, message in messages:
+                if message is not None:
+                    self._mailbox.retain(each, message)
         return True
 
     def acknowledged(self, topic: str) -> None:
-        """Remember that the broker has what was sent to a topic, if it is one of Home Assistant's."""
-        if topic == self._withdrawn_topic:
-            log.info("mqtt: taken back from Home Assistant: %s", topic)
-            self._mailbox.forget("withdrawal")
-            self._withdrawn_topic = None
-            self._note.write(None)
-        elif self._discovery is not None and topic == self._discovery.topic and self._withdrawn_topic is None:
-            self._note.write(topic)
+        """Remember that the broker has cleared a topic, if it is one that was to be cleared."""
+        full = self.topic_of(topic)
+        if self._owned.withdrawn(full):
+            self._mailbox.forget(full)

@@ -9,11 +9,8 @@ from typing import Final
 from edge.publish.topics import TOPICS
 
 AVAILABILITY: Final = "availability"
-RETAINED: Final = (
-    *(name for name, topic in TOPICS.items() if topic.is_retained and name != AVAILABILITY),
-    *("withdrawal", "discovery"),
-)
-"""In the order in which they are sent after a connect; the last two go to topics of Home Assistant's."""
+RETAINED: Final = tuple(name for name, topic in TOPICS.items() if topic.is_retained and name != AVAILABILITY)
+"""In the order in which they are sent after a connect. Others follow as they were filed: full topics, with a slash."""
 RESPONSES_WAITING: Final = 64
 """Answers to requests that were not sent yet; of more than that the oldest are forgotten."""
 
@@ -78,9 +75,9 @@ class Mailbox:
             return None if kind is None else (kind, self._telemetry.pop(kind))
 
     def begin_connection(self) -> None:
-        """Mark every retained topic as to be sent, in the order of `RETAINED`."""
+        """Mark every retained topic as to be sent, in order; see `RETAINED`."""
         with self._lock:
-            self._dirty = {kind: None for kind in RETAINED if kind in self._latest}
+            self._dirty = {kind: None for kind in (*RETAINED, *self._latest) if kind in self._latest}
 
     def end_connection(self) -> None:
         """Forget telemetry, and answers: who asked over the lost connection does not wait for them any more."""

@@ -14,9 +14,10 @@ A retained topic never overtakes a live event that was sent before it; both may 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,15 +26,16 @@ from edge.publish.base import Message, RequestHandler
 from edge.publish.mqtt.backoff import Backoff, VersionChoice
 from edge.publish.mqtt.connection import CONNECT_TIMEOUT_S, ConnectError, Connection, Identity, Wake, port_of
 from edge.publish.mqtt.credentials import check_credentials
-from edge.publish.mqtt.homeassistant import Announcement, Discovery, DiscoveryNote
+from edge.publish.mqtt.homeassistant import Announcement, Discovery
 from edge.publish.mqtt.mailbox import AVAILABILITY, Mailbox
+from edge.publish.mqtt.owned import OwnedTopics
 from edge.publish.mqtt.session import Session, Station, Tally
 from edge.publish.outbox.base import Bounds, Outbox, StoredEvent
 from edge.publish.outbox.memory import MemoryOutbox
 from edge.publish.outbox.sqlite import SqliteOutbox
+from edge.publish.outbox.sqlite_file import take_over
 from edge.publish.payloads import EventPayload, InfoPayload, ResponsePayload
 from edge.publish.topics import REQUEST_FILTERS, TOPICS, Delivery
-from edge.system.files import state_directory
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class MqttSink:
         device: second part of the base topic.
         camera: third part of the base topic.
         discovery: how Home Assistant is told of the camera; None: it is not.
-        note: remembers where it was told; what is not so any more is taken back.
+        owned: what earlier starts left on the broker; what is not so any more is cleared.
         outbox: where events wait; None for one in memory.
         backoff: waits between attempts; None: as configured.
         connect_timeout_s: patience with a peer that does not answer.
@@ -70,7 +72,7 @@ class MqttSink:
         device: str,
         camera: str,
         discovery: Discovery | None = None,
-        note: DiscoveryNote | None = None,
+        owned: OwnedTopics | None = None,
         outbox: Outbox | None = None,
         backoff: Backoff | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
@@ -80,6 +82,7 @@ class MqttSink:
         self._client_id = config.make_client_id(device, camera)
         base = config.base_topic(device, camera)
         self._mailbox = Mailbox()
+        self._owned = owned or OwnedTopics()
         self._outbox: Outbox = outbox if outbox is not None else MemoryOutbox(_bounds(config), clock_ns=clock_ns)
         self._tally = Tally()
         self._wake = Wake()
@@ -87,7 +90,7 @@ class MqttSink:
             base=base,
             mailbox=self._mailbox,
             outbox=self._outbox,
-            announcement=Announcement(discovery, note or DiscoveryNote(None), self._mailbox, base=base),
+            announcement=Announcement(discovery, self._owned, self._mailbox, base=base),
             tally=self._tally,
             wake=self._wake,
             clock_ns=clock_ns,
@@ -152,6 +155,7 @@ class MqttSink:
             log.warning("mqtt: %s; gave up after %g s", self._status, timeout_s)
         left_s = (self._stop_at_ns - self._clock_ns()) / 1e9
         self._outbox.close(timeout_s=max(left_s, STORE_TIMEOUT_S))
+        self._owned.close()
         if len(self._outbox):
             log.warning("mqtt: %d messages were not delivered", len(self._outbox))
 
@@ -265,31 +269,40 @@ class MqttSink:
             log.log(level, "mqtt: %s:%s %s", self._config.host, port_of(self._config), status)
 
 
-def make_sink(config: Config) -> MqttSink:
-    """The sink that a configuration describes, not yet started."""
-    folder, camera = _state_folder(config.mqtt), config.camera.name
+def make_sink(config: Config, *, file: str = "configuration") -> MqttSink:
+    """The sink that a configuration describes, not yet started; ``file`` is where it comes from."""
+    folder, camera = config.mqtt.state_folder, config.camera.name
+    owned = OwnedTopics.load(folder, camera=camera, owner=owner_of(config.mqtt, file))
     return MqttSink(
         config.mqtt,
         device=config.device_name,
         camera=camera,
-        discovery=Discovery.of(config) if config.homeassistant.enabled else None,
-        note=DiscoveryNote(folder / f"homeassistant-{camera}.topic" if folder else None),
-        outbox=_make_outbox(config.mqtt, folder, camera=camera),
+        discovery=Discovery.of(config, identity=owned.identity) if config.homeassistant.enabled else None,
+        owned=owned,
+        outbox=_make_outbox(config.mqtt, folder, camera=camera, former=[each.camera for each in owned.former]),
     )
 
 
-def _state_folder(config: MqttConfig) -> Path | None:
-    """Where to keep what outlives a restart."""
-    return Path(config.outbox_dir) if config.outbox_dir else state_directory()
+def owner_of(config: MqttConfig, file: str) -> str:
+    """Whose lists of topics in the state folder are ours: all of a service's own folder, else those of one file."""
+    return os.path.realpath(file) if config.outbox_dir else ""
 
 
-def _make_outbox(config: MqttConfig, folder: Path | None, *, camera: str) -> Outbox:
+def _make_outbox(config: MqttConfig, folder: Path | None, *, camera: str, former: Sequence[str]) -> Outbox:
     """On disk where there is a folder, else in memory."""
     if folder is None:
         log.info("mqtt: events wait in memory only: neither mqtt.outbox_dir nor STATE_DIRECTORY is set")
         return MemoryOutbox(_bounds(config))
     # The camera's name has no slash: each camera has its own file where the folder is shared.
-    return SqliteOutbox(folder / f"outbox-{camera}.db", _bounds(config), commit_s=config.outbox_commit_s)
+    path = outbox_path(folder, camera)
+    for name in former:
+        take_over(outbox_path(folder, name), path)
+    return SqliteOutbox(path, _bounds(config), commit_s=config.outbox_commit_s)
+
+
+def outbox_path(folder: Path, camera: str) -> Path:
+    """Return where the events of a camera wait."""
+    return folder / f"outbox-{camera}.db"
 
 
 def _bounds(config: MqttConfig) -> Bounds:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import logging
 import sqlite3
 import time
 import zlib
@@ -12,6 +14,8 @@ from pathlib import Path
 from typing import Final, cast
 
 from edge.publish.outbox.base import Gap, LossReason, Record, StoredEvent
+
+log = logging.getLogger(__name__)
 
 APPLICATION_ID: Final = 0x4D69656E
 SCHEMA_VERSION: Final = 1
@@ -143,13 +147,52 @@ def set_aside(path: Path) -> Path:
     Raises:
         OSError: the folder cannot be written.
     """
-    for old in path.parent.glob(f"{path.name}.corrupt-*"):
+    for old in _set_aside_before(path):
         old.unlink()
     kept = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
     for suffix in ("-wal", "-shm", ""):  # the file last: a log without its file would be lost
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(kept.with_name(kept.name + suffix))
     return kept
+
+
+def take_over(old: Path, new: Path) -> None:
+    """Let the file of a camera that was renamed become that of its new name, with the events that wait in it.
+
+    Where both are there the old one is removed; what waits in it is named in the log.
+    """
+    if not old.exists():
+        return
+    try:
+        if not new.exists():
+            for suffix in ("-wal", ""):  # the file last, as in `set_aside`
+                with contextlib.suppress(FileNotFoundError):
+                    old.with_name(old.name + suffix).rename(new.with_name(new.name + suffix))
+            return
+        with contextlib.suppress(DamagedError, sqlite3.Error):
+            file = SqliteFile(old)
+            if waiting := sum(1 for _ in file.records()):
+                log.warning("outbox: %s is of a former name of this camera: %d records in it are lost", old, waiting)
+            file.close()
+        remove(old)
+    except OSError as error:
+        log.warning("outbox: %s: %s", old, error.strerror)
+
+
+def remove(path: Path) -> None:
+    """Remove an outbox file, its log, and what was set aside of it.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    for found in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+        found.unlink(missing_ok=True)
+    for found in _set_aside_before(path):
+        found.unlink()
+
+
+def _set_aside_before(path: Path) -> Iterator[Path]:
+    return path.parent.glob(f"{glob.escape(path.name)}.corrupt-*")
 
 
 @contextlib.contextmanager
