@@ -20,6 +20,9 @@ from edge.system.metrics import Speedometer
 TICK_S: Final = 0.25
 """The longest wait for a frame: then the clock, the camera and the requests get their turn."""
 
+SEEING: Final = ("live", "stale")
+"""States of a camera whose frames are of the present."""
+
 
 class InferenceLoop:
     """Steps the pipeline with each new frame; the only sender of messages about faces, so that nothing overtakes.
@@ -81,8 +84,13 @@ class InferenceLoop:
             runtime.send(publisher.health(self._vitals(moment), moment=moment))
 
     def _take_frame(self, frame: Frame, moment: Moment) -> None:
-        """Infer a frame and tell its events; one that is too old is only counted."""
+        """Infer a frame and tell its events; one that is too old is only counted.
+
+        One that waited while its camera was paused or lost is dropped: it would bring back the faces that just left.
+        """
         runtime = self._runtime
+        if runtime.publisher.camera_state not in SEEING:
+            return
         if moment.age_ms(frame.timestamp_ns) > runtime.config.camera.max_frame_age_ms:
             runtime.metrics.counts["too_old"] += 1
             return

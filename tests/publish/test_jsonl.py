@@ -82,12 +82,12 @@ def test_a_full_disk_is_named_and_counted_and_ends_nothing() -> None:
 
 FULL = """
 import resource, sys
-sys.path[:0] = sys.argv[1:3]
+sys.path.insert(0, sys.argv[1])
 from brokers import wait_until
 from publish_samples import event_message, state_message
 from edge.config.schema import JsonlConfig
 from edge.publish.jsonl import JsonlSink
-sink = JsonlSink(JsonlConfig(path=sys.argv[3]))
+sink = JsonlSink(JsonlConfig(path=sys.argv[2]))
 sink.start()
 sink.send(event_message(1))
 wait_until(lambda: sink.counts()["sent"] == 1)
@@ -104,8 +104,7 @@ assert sink.status() == "writing", sink.status()
 
 def test_what_a_full_disk_cut_is_taken_back_and_told_when_there_is_room_again(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    here = Path(__file__).parent
-    subprocess.run([sys.executable, "-c", FULL, str(here), str(here.parent), str(path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", FULL, str(Path(__file__).parents[1]), str(path)], check=True, timeout=60)
     payloads = [line["payload"] for line in lines(path)]
     assert told(payloads) == [1, 2, 3, 4]
     assert [payload["seq"] for payload in payloads if "seq" in payload] == [1, 4]
@@ -145,7 +144,7 @@ print(sink.status(), sink.counts()["queued"], file=sys.stderr)
 
 
 def child(**pipes: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(Path(__file__).parent)], **pipes)
+    return subprocess.Popen([sys.executable, "-c", CHILD, str(Path(__file__).parents[1])], **pipes)
 
 
 def test_a_pipe_that_is_closed_by_its_reader_is_no_crash() -> None:

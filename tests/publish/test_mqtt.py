@@ -249,7 +249,7 @@ time.sleep(600)
 def test_a_process_that_is_killed_is_offline(mosquitto: Brokers, subscribe: Subscribe) -> None:
     broker = mosquitto()
     subscriber = subscribe(broker.port)
-    command = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(broker.port)]
+    command = [sys.executable, "-c", CHILD, str(Path(__file__).parents[1]), str(broker.port)]
     with subprocess.Popen(command) as child:
         subscriber.wait_for("availability", b"online")
         child.send_signal(signal.SIGKILL)

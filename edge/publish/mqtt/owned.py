@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from edge.publish.topics import TOPICS
-from edge.system.files import replace_file
+from edge.system.files import replacing, write_synced
 from edge.system.host import machine_id
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,9 @@ class OwnedTopics:
         try:
             if kept != self._own:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                replace_file(self._path(self._camera), msgspec.json.encode(kept) + b"\n")
+                with replacing(self._path(self._camera)) as beside:
+                    beside.touch(mode=0o600)
+                    write_synced(beside, msgspec.json.encode(kept) + b"\n")
                 self.close()
             self._own = kept
             if self._lock is None:

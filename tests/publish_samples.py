@@ -1,4 +1,4 @@
-"""Records and messages for the tests of this folder."""
+"""Records and messages for the tests of publishing and of the service."""
 
 from __future__ import annotations
 
