@@ -42,6 +42,9 @@ def run(
     config: ConfigFile,
     source: Annotated[str | None, typer.Option(help="Read this camera or file instead of the configuration's.")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Take down what is seen in a new file: numbers, no pixels.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Run the daemon: camera in, events out, until SIGTERM."""
     from edge.config.loader import load_config
@@ -49,7 +52,7 @@ def run(
 
     overrides = {"camera.source": source} if source is not None else None
     read = functools.partial(load_config, config, overrides=overrides)
-    raise typer.Exit(run_daemon(read(), file=str(config), max_frames=max_frames, reread=read))
+    raise typer.Exit(run_daemon(read(), file=str(config), max_frames=max_frames, trace=trace, reread=read))
 
 
 @app.command()
@@ -107,7 +110,10 @@ def demo(
 @app.command()
 def replay(
     source: Annotated[
-        str, typer.Argument(help="A video, a picture or a folder of pictures.", metavar="VIDEO|FOLDER|PICTURE")
+        str,
+        typer.Argument(
+            help="A video, a picture, a folder of pictures or a trace.", metavar="VIDEO|FOLDER|PICTURE|TRACE"
+        ),
     ],
     out_file: Annotated[
         Path | None,
@@ -121,10 +127,25 @@ def replay(
             metavar="OUT.mp4|OUT.png|FOLDER",
         ),
     ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="Write down what is seen: boxes, landmarks, scores, times; no pixels.", metavar="FILE"),
+    ] = None,
     config: OptionalConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Run every frame of a file through the pipeline, deterministically."""
+    """Run every frame of a file through the pipeline, deterministically; or conclude again from a trace."""
+    from edge.pipeline.trace import is_trace
+
+    if is_trace(Path(source)):
+        from edge.commands.trace import replay_trace
+
+        refused = {"--config": config, "--render": render_to, "--trace": trace}
+        for option in (option for option, value in refused.items() if value is not None):
+            raise UsageError(f"{option}: a trace holds no pixels, and its own settings; there are --out and --set")
+        replay_trace(Path(source), overrides=parse_overrides(overrides), out=out_file, console=err)
+        return
+
     from edge.commands.replay import implied_path, replay_files
 
     with config_context(config or "--set"):
@@ -134,6 +155,7 @@ def replay(
             overrides=parse_overrides(overrides),
             out=out_file,
             render_to=implied_path(source) if render_to == Path(IMPLIED_RENDER) else render_to,
+            trace=trace,
             console=err,
         )
 

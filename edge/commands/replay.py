@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from itertools import chain
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +30,9 @@ from edge.publish.encode import make_event
 from edge.records import FaceState, Step
 from edge.system.files import is_same, is_special, open_replacing
 
+BOOT_ID = "replay"
+"""Stands in the events of a replay."""
+
 
 def replay_files(
     source: str,
@@ -38,6 +41,7 @@ def replay_files(
     overrides: Mapping[str, str],
     out: Path | None,
     render_to: Path | None,
+    trace: Path | None,
     console: Console,
 ) -> None:
     """Run every frame of a file through a pipeline; write what is asked for and say what was seen.
@@ -48,6 +52,7 @@ def replay_files(
         overrides: of the configuration.
         out: JSON lines, one object a frame; ``-`` is standard output.
         render_to: a video, a picture (the last frame's) or a folder (a picture a frame).
+        trace: numbers alone, see `edge.pipeline.trace`; ``-`` is standard output.
         console: progress and summary.
 
     Raises:
@@ -57,11 +62,11 @@ def replay_files(
     """
     base = load_config(config_file) if config_file else make_config()
     stills = is_stills(CameraConfig(source=source))
-    _refuse_overlap(source, config_file, out=out, render_to=render_to)
+    refuse_overlap(source, config_file, out=out, render_to=render_to, trace=trace)
     settings = {"camera.source": source, **(STILLS_OVERRIDES if stills else {}), **overrides}
     config = override_config(base, settings)
     opened = open_source(config.camera, clock=time.monotonic_ns, paced=False)
-    with closing(opened), _progress(console) as advance, _sigterm_as_interrupt():
+    with closing(opened), show_progress(console) as advance, sigterm_as_interrupt():
         frames = iter(opened.read, None)
         first = next(frames, None)
         if first is None:
@@ -73,10 +78,12 @@ def replay_files(
         with closing(built.pipeline), ExitStack() as stack:
             stack.callback(seen.show, console)
             # Left after the outputs below are closed: what could not be finished is not called written.
-            stack.push(lambda kind, *_: _say_written(console, written, is_whole=kind is None))
+            stack.push(lambda kind, *_: say_written(console, written, is_whole=kind is None))
             lines = stack.enter_context(open_output(out)) if out else None
             canvas = stack.enter_context(closing(open_canvas(render_to, fps=fps, stills=stills))) if render_to else None
-            encoder = _LineEncoder(built, config)
+            if trace:
+                built.write_trace(config, stack.enter_context(open_output(trace)).write, stills=stills)
+            encoder = LineEncoder(_origin(built, config))
             for number, frame in enumerate(chain([first], frames)):
                 step = built.pipeline.step(frame)
                 if lines:
@@ -84,11 +91,11 @@ def replay_files(
                 if canvas:
                     canvas.add(step)
                 seen.add(step)
-                written = [path for path in (out, render_to) if path is not None and path != Path("-")]
+                written = [path for path in (out, render_to, trace) if path is not None and path != Path("-")]
                 advance()
 
 
-def _say_written(console: Console, paths: Sequence[Path], *, is_whole: bool) -> None:
+def say_written(console: Console, paths: Sequence[Path], *, is_whole: bool) -> None:
     """Say what was written, and of an early end that it is only what was done until then."""
     said = "written" if is_whole else "ended early, holds what was done so far"
     for path in paths:
@@ -104,30 +111,34 @@ def implied_path(source: str) -> Path:
     return Path(f"{stem}.png" if is_stills(CameraConfig(source=source)) else f"{stem}.mp4")
 
 
-def _refuse_overlap(source: str, config_file: Path | None, *, out: Path | None, render_to: Path | None) -> None:
-    """Refuse an output that would destroy an input or the other output, before anything is written.
+def refuse_overlap(
+    source: str, config_file: Path | None, *, out: Path | None, render_to: Path | None, trace: Path | None
+) -> None:
+    """Refuse an output that would destroy an input or another output, before anything is written.
 
     Raises:
         UsageError: it would.
     """
     read = [path for path in (Path(source), config_file) if path is not None and path.exists()]
-    for option, target in (("--out", out), ("--render", render_to)):
+    outputs = {"--out": out, "--render": render_to, "--trace": trace}
+    for option, target in outputs.items():
         if target is None or target == Path("-") or is_special(target):
             continue
         taken = next((path for path in read if is_same(path, target)), None)
         if taken is not None:
             raise UsageError(f"{option}: {printable(target)} is what is read; name another file or folder")
         folder = Path(source) if Path(source).is_dir() else None
-        if folder is not None and option == "--out" and is_same(folder, target.parent) and is_picture(target):
+        if folder is not None and option != "--render" and is_same(folder, target.parent) and is_picture(target):
             raise UsageError(f"{option}: {printable(target)} lies among the pictures that are read")
         if option == "--render" and target.is_dir() and Path(source).is_file() and is_same(Path(source).parent, target):
             raise UsageError(f"--render: {printable(target)} is the folder of what is read; name another one")
-    if out is not None and render_to is not None and out.absolute() == render_to.absolute():
-        raise UsageError(f"--out and --render: both are {printable(out)}")
+    for (one, first), (other, second) in combinations(outputs.items(), 2):
+        if first is not None and second is not None and first.absolute() == second.absolute():
+            raise UsageError(f"{one} and {other}: both are {printable(first)}")
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """Let SIGTERM end the work as Ctrl-C does, so that what was done so far is kept whole."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -143,25 +154,29 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class _LineEncoder:
+def _origin(built: BuiltPipeline, config: Config) -> Origin:
+    manifest = built.emotion.manifest
+    return Origin(
+        boot_id=BOOT_ID,
+        camera=config.camera.name,
+        labels=manifest.labels,
+        model=manifest.full_name,
+        delegate=built.emotion.model.interpreter.delegate,
+    )
+
+
+class LineEncoder:
     """Encoder of steps as the JSON lines that ``mien replay --out`` documents.
 
     Events carry the same payload as over MQTT. There is no wall time in a replay: ``ts`` counts from 1970 with the
-    file's own time, and ``boot_id`` is ``replay``, so that the same file gives the same bytes.
+    file's own time, and ``boot_id`` is `BOOT_ID`, so that the same file gives the same bytes.
     """
 
-    def __init__(self, built: BuiltPipeline, config: Config) -> None:
-        manifest = built.emotion.manifest
-        self._origin = Origin(
-            boot_id="replay",
-            camera=config.camera.name,
-            labels=manifest.labels,
-            model=manifest.full_name,
-            delegate=built.emotion.model.interpreter.delegate,
-        )
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
 
-    def encode(self, step: Step, number: int) -> bytes:
-        """Return one frame as JSON."""
+    def encode(self, step: Step, number: int | None) -> bytes:
+        """Return one frame as JSON; ``number`` is None for events that no frame made."""
         frame = step.frame
         moment = Moment(now_ns=frame.timestamp_ns, utc_offset_ns=0, clock_synced=False)
         return msgspec.json.encode(
@@ -190,7 +205,7 @@ def _face(face: FaceState, labels: tuple[str, ...]) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Callable[[], None]]:
+def show_progress(console: Console) -> Iterator[Callable[[], None]]:
     """Show a progress bar on a terminal, nothing elsewhere."""
     columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

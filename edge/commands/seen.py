@@ -66,6 +66,10 @@ class StreamSummary:
         self._tracks.update(face.track.id for face in step.faces)
         self._emotions.update(face.emotion for face in step.faces)
 
+    def add_events(self, step: Step) -> None:
+        """Take events that no frame made."""
+        self._events += len(step.events)
+
     def show(self, console: Console) -> None:
         """Print the summary."""
         per_frame = self._faces / max(self._frames, 1)

@@ -20,11 +20,13 @@ from edge.errors import BundleError
 from edge.infer.classifier import EmotionClassifier
 from edge.infer.delegate_fallback import DelegateSupervisor, DelegateUpdate
 from edge.infer.delegates import parse_delegate
+from edge.pipeline.conclusions import Conclusions
 from edge.pipeline.detection_schedule import DetectionSchedule
 from edge.pipeline.events import EventMaker
 from edge.pipeline.mirror import ViewSchedule
 from edge.pipeline.smoothing import EmotionSmoother
 from edge.pipeline.step import Pipeline
+from edge.pipeline.trace import TraceWriter, make_header
 from edge.system.crash_guard import CrashGuard
 from edge.system.metrics import Metrics
 from edge.track import open_tracker
@@ -65,6 +67,17 @@ class BuiltPipeline:
     def bundles(self) -> tuple[ChosenBundle[Any], ...]:
         """Both bundles, the emotion model's first."""
         return (self.emotion, self.detector_bundle) if self.detector_bundle else (self.emotion,)
+
+    def write_trace(self, config: Config, write: Callable[[bytes], object], *, stills: bool) -> None:
+        """Take down what is seen from now on, in numbers; see `edge.pipeline.trace`.
+
+        Args:
+            config: the configuration that the pipeline was built with.
+            write: takes each line of the trace.
+            stills: True where every picture stands for itself.
+        """
+        manifest, delegate = self.emotion.manifest, self.emotion.model.interpreter.delegate
+        self.pipeline.trace = TraceWriter(make_header(config, manifest, delegate=delegate, stills=stills), write)
 
     def apply_update(self, update: DelegateUpdate) -> None:
         """Switch to the delegate that works now, or note why it does not; called by the thread that steps."""
@@ -120,13 +133,15 @@ def build_pipeline(
         detector=detector,
         tracker=open_tracker(config.track, new_id=new_id, start_score=config.detect.score),
         classifier=EmotionClassifier(emotion.manifest, emotion.model.interpreter, prior=config.emotion.prior),
-        smoother=EmotionSmoother(
-            emotion.manifest.labels,
-            smooth=config.smooth,
-            quality=config.quality,
-            min_margin=emotion.manifest.thresholds.margin,
+        conclusions=Conclusions(
+            EmotionSmoother(
+                emotion.manifest.labels,
+                smooth=config.smooth,
+                quality=config.quality,
+                min_margin=emotion.manifest.thresholds.margin,
+            ),
+            EventMaker(itertools.count(1).__next__),
         ),
-        events=EventMaker(itertools.count(1).__next__),
         schedule=DetectionSchedule(config.detect),
         views=ViewSchedule(mirror=config.emotion.mirror, time_constant_ms=config.smooth.time_constant_ms),
         metrics=metrics or Metrics(),

@@ -15,11 +15,12 @@ from edge.contract.crop import crop_face
 from edge.detect.base import FaceDetector
 from edge.infer.base import Interpreter
 from edge.infer.classifier import EmotionClassifier
+from edge.pipeline.conclusions import Conclusions, Seen
 from edge.pipeline.detection_schedule import DetectionSchedule
-from edge.pipeline.events import LEFT, EventMaker
+from edge.pipeline.events import LEFT
 from edge.pipeline.mirror import ViewSchedule, average_views, view_crops
 from edge.pipeline.quality import measure_quality
-from edge.pipeline.smoothing import EmotionSmoother
+from edge.pipeline.trace import TraceWriter
 from edge.records import EmotionEvent, Floats, Frame, Quality, Step, Track
 from edge.system.metrics import Metrics
 from edge.track.base import FaceTracker
@@ -34,6 +35,7 @@ class Pipeline:
 
     Attributes:
         metrics: durations of the stages and counts; the stopwatch has no influence on the outcome.
+        trace: takes down in numbers what is seen; None: nobody does.
     """
 
     def __init__(
@@ -42,19 +44,18 @@ class Pipeline:
         detector: FaceDetector,
         tracker: FaceTracker,
         classifier: EmotionClassifier,
-        smoother: EmotionSmoother,
-        events: EventMaker,
+        conclusions: Conclusions,
         schedule: DetectionSchedule,
         views: ViewSchedule,
         metrics: Metrics,
         stopwatch: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self.metrics = metrics
+        self.trace: TraceWriter | None = None
         self._detector = detector
         self._tracker = tracker
         self._classifier = classifier
-        self._smoother = smoother
-        self._events = events
+        self._conclusions = conclusions
         self._schedule = schedule
         self._views = views
         self._stopwatch = stopwatch
@@ -72,7 +73,7 @@ class Pipeline:
         """
         clock = self._stopwatch
         times = [clock()]
-        ended = self.end_all(LEFT, frame.timestamp_ns) if frame.discontinuity else ()
+        ended = self._end_all(LEFT, frame.timestamp_ns) if frame.discontinuity else ()
         self._last_ns = frame.timestamp_ns
         detects = self._schedule.is_due(frame)
         faces = self._detector.detect(frame) if detects else None
@@ -85,10 +86,12 @@ class Pipeline:
         times.append(clock())
         scores = self._classify(crops, tracks.active, readable, frame.timestamp_ns)
         times.append(clock())
-        states = self._smoother.update(tracks, scores, qualities, frame.timestamp_ns)
-        events = self._events.update(states, tracks.ended, frame.timestamp_ns, frame_wh=frame.size_wh)
+        seen = Seen(frame.timestamp_ns, frame.size_wh, tracks, scores, qualities)
+        states, events = self._conclusions.update(seen)
         times.append(clock())
         self._measure(times, detects=detects)
+        if self.trace:
+            self.trace.frame(frame, seen, detected=detects)
         if faces is not None and faces.bound_hit:
             self.metrics.counts["max_faces_hit"] += 1
         return Step(frame, states, (*ended, *events), detects)
@@ -100,15 +103,17 @@ class Pipeline:
             reason: ``camera_lost``, ``paused``, ``stopped`` or ``left``.
             timestamp_ns: when; the last frame's time where it is not known.
         """
-        self._tracker.reset()
-        self._smoother.reset()
-        self._schedule.reset()
-        return self._events.end_all(reason, self._last_ns if timestamp_ns is None else timestamp_ns)
+        at_ns = self._last_ns if timestamp_ns is None else timestamp_ns
+        if self.trace:
+            self.trace.end(reason, at_ns)
+        return self._end_all(reason, at_ns)
 
     def configure(self, *, smooth: SmoothConfig, quality: QualityConfig) -> None:
         """Apply other settings from the next frame on; tracks and their readings stay."""
-        self._smoother.configure(smooth=smooth, quality=quality)
+        self._conclusions.configure(smooth=smooth, quality=quality)
         self._views.configure(time_constant_ms=smooth.time_constant_ms)
+        if self.trace:
+            self.trace.settings(smooth, quality)
 
     def replace_interpreter(self, interpreter: Interpreter) -> None:
         """Run the same emotion model on something else from the next frame on."""
@@ -118,6 +123,11 @@ class Pipeline:
         """Free both models."""
         self._detector.close()
         self._classifier.close()
+
+    def _end_all(self, reason: str, timestamp_ns: int) -> tuple[EmotionEvent, ...]:
+        self._tracker.reset()
+        self._schedule.reset()
+        return self._conclusions.end_all(reason, timestamp_ns)
 
     def _crop_faces(
         self, frame: Frame, tracks: Sequence[Track], readable: Sequence[int]

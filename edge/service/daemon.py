@@ -12,20 +12,22 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import cv2
 
 from edge.bundles.select import SHIPPED, trial_key
-from edge.capture import is_camera, open_source
+from edge.capture import is_camera, is_stills, open_source
 from edge.capture.base import Source
 from edge.capture.grabber import CameraState, Grabber, GrabberTimes
 from edge.capture.latest_frame import LatestSlot
 from edge.config.reload import LiveConfig
 from edge.config.schema import Config
-from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, ConfigError, MienError, config_context
+from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, ConfigError, MienError, UsageError, config_context
 from edge.infer.selftest import run_selftest
 from edge.pipeline.build import BuiltPipeline, build_pipeline
 from edge.publish import Publisher, open_sinks
@@ -37,6 +39,7 @@ from edge.service.command_queue import CommandQueue, Verb
 from edge.service.inference_loop import TICK_S, InferenceLoop
 from edge.service.runtime import Runtime
 from edge.service.status import describe_status, make_info, make_origin
+from edge.service.trace_file import TraceFile
 from edge.system.crash_guard import CrashGuard
 from edge.system.host import limit_malloc_arenas
 from edge.system.metrics import Metrics, Speedometer
@@ -64,6 +67,7 @@ class Daemon:
         *,
         file: str = "configuration",
         max_frames: int | None = None,
+        trace: Path | None = None,
         reread: Callable[[], Config] | None = None,
     ) -> None:
         """Store the arguments; `run` does the work.
@@ -73,11 +77,13 @@ class Daemon:
             reread: reads the configuration's file again (`reload`).
             file: where it comes from, named in errors.
             max_frames: stop cleanly after so many inferred frames; None: run until told.
+            trace: a new file that takes down what is seen, in numbers; None: nothing does.
         """
         self._config = config
         self._live = LiveConfig(config, reread)
         self._file = file
         self._max_frames = max_frames
+        self._trace = trace
         self._stopping = threading.Event()
         self._interrupted: str | None = None
         self._failure: BaseException | None = None
@@ -127,15 +133,25 @@ class Daemon:
         self._trials = [trial_key(bundle.path) for bundle in built.bundles if bundle.source != SHIPPED]
         is_clean = False
         try:
-            with claim_base_topic(config):
-                self._serve(built, metrics)
+            with claim_base_topic(config), self._open_trace(built) as trace:
+                self._serve(built, metrics, trace)
             is_clean = self._failure is None and not self._inference_hangs
-        except ConfigError:
+        except (ConfigError, UsageError):
             is_clean = True  # no model's fault
             raise
         finally:
             self._close_models(built, is_clean=is_clean)
         return self._exit_code()
+
+    @contextmanager
+    def _open_trace(self, built: BuiltPipeline) -> Iterator[TraceFile | None]:
+        """Begin the trace that was asked for; it ends with the service."""
+        if self._trace is None:
+            yield None
+            return
+        with closing(TraceFile(self._trace)) as trace:
+            built.write_trace(self._config, trace.write, stills=is_stills(self._config.camera))
+            yield trace
 
     def _is_ending(self) -> bool:
         return self._interrupted is not None or self._stopping.is_set()
@@ -158,7 +174,7 @@ class Daemon:
         log.error("a worker failed", exc_info=self._failure)
         return EXIT_RUNTIME
 
-    def _serve(self, built: BuiltPipeline, metrics: Metrics) -> None:
+    def _serve(self, built: BuiltPipeline, metrics: Metrics, trace: TraceFile | None) -> None:
         """Work from the first message to the goodbye."""
         config = self._config
         publisher = Publisher(
@@ -184,6 +200,7 @@ class Daemon:
                 camera_news=camera_news,
                 commands=commands,
                 metrics=metrics,
+                trace=trace,
             )
             info = make_info(built, config, publisher.origin, previous=sinks.previous())
             runtime.send(publisher.start(info, moment=read_moment()))
@@ -313,7 +330,14 @@ class Daemon:
         return {"ping": dict, "pause": pause, "resume": resume, "reload": reload, "selftest": selftest}
 
 
-def run_daemon(config: Config, *, file: str, max_frames: int | None, reread: Callable[[], Config] | None = None) -> int:
+def run_daemon(
+    config: Config,
+    *,
+    file: str,
+    max_frames: int | None,
+    trace: Path | None = None,
+    reread: Callable[[], Config] | None = None,
+) -> int:
     """`mien run`: the daemon with its signals and its log on standard error. SIGHUP calls ``reread``.
 
     Returns:
@@ -325,7 +349,7 @@ def run_daemon(config: Config, *, file: str, max_frames: int | None, reread: Cal
     limit_malloc_arenas(1)
     cv2.setNumThreads(config.emotion.threads)
     logging.basicConfig(level=config.log.level.upper(), format="%(levelname)s %(name)s: %(message)s", force=True)
-    daemon = Daemon(config, file=file, max_frames=max_frames, reread=reread)
+    daemon = Daemon(config, file=file, max_frames=max_frames, trace=trace, reread=reread)
 
     def interrupt(number: int, _: FrameType | None) -> None:
         daemon.interrupt(signal.Signals(number).name)

@@ -78,8 +78,7 @@ class InferenceLoop:
     def _report(self, moment: Moment) -> None:
         """Tell what is wrong when it changed, and the health report when it is due."""
         runtime, publisher = self._runtime, self._runtime.publisher
-        problems = describe_problems(runtime.built, publisher.camera_state, runtime.sinks)
-        runtime.send(publisher.problems(problems, moment=moment))
+        runtime.send(publisher.problems(describe_problems(runtime), moment=moment))
         if self.inferred and publisher.is_health_due(moment=moment):
             runtime.send(publisher.health(self._vitals(moment), moment=moment))
 

@@ -13,6 +13,7 @@ from edge.pipeline.build import BuiltPipeline
 from edge.publish import Fanout, Message, Publisher
 from edge.records import Frame
 from edge.service.command_queue import CommandQueue
+from edge.service.trace_file import TraceFile
 from edge.system.metrics import Metrics
 
 
@@ -32,6 +33,7 @@ class Runtime:
         camera_news: states of the camera that were not told yet, oldest first.
         commands: requests that came over the network.
         metrics: latencies and counters.
+        trace: of what is seen; None: none was asked for.
     """
 
     started_ns: int
@@ -45,6 +47,7 @@ class Runtime:
     camera_news: deque[tuple[CameraState, str]]
     commands: CommandQueue
     metrics: Metrics
+    trace: TraceFile | None = None
 
     def send(self, messages: list[Message]) -> None:
         """Send them to every sink, in order."""

@@ -10,20 +10,23 @@ from edge.capture import redact
 from edge.config.schema import Config
 from edge.contract.manifest import AnyManifest
 from edge.pipeline.build import BuiltPipeline
-from edge.publish import Fanout, Origin
+from edge.publish import Origin
 from edge.publish.payloads import BootMark, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
 from edge.publish.time_context import read_moment
 from edge.publish.topics import VERSIONS
 from edge.service.runtime import Runtime
 
 
-def describe_problems(built: BuiltPipeline, camera: str, sinks: Fanout) -> list[str]:
-    """List what somebody should look at, for ``…/problem``; ``camera`` is its state."""
+def describe_problems(runtime: Runtime) -> list[str]:
+    """List what somebody should look at, for ``…/problem``."""
+    built, camera = runtime.built, runtime.publisher.camera_state
     problems = [f"camera: {camera}"] if camera in ("stale", "lost") else []
     problems += [f"model: {bundle.reason}" for bundle in built.bundles if bundle.reason]
     if built.delegate_reason:
         problems.append(f"delegate: {built.delegate_reason}")
-    return problems + sinks.problems()
+    if runtime.trace is not None and runtime.trace.problem:
+        problems.append(runtime.trace.problem)
+    return problems + runtime.sinks.problems()
 
 
 def make_origin(built: BuiltPipeline, config: Config) -> Origin:

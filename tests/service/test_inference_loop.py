@@ -44,7 +44,7 @@ def test_a_frame_from_before_a_pause_does_not_bring_the_faces_back(state: Camera
         live=SimpleNamespace(take=lambda: None),
         built=SimpleNamespace(pipeline=_Pipeline(), delegate_supervisor=None, bundles=(), delegate_reason=""),
         sinks=SimpleNamespace(problems=list, report=dict), commands=SimpleNamespace(counts=dict),
-        grabber=SimpleNamespace(reconnects=0, too_old=0, corrupt=0, hung=0),
+        grabber=SimpleNamespace(reconnects=0, too_old=0, corrupt=0, hung=0), trace=None,
     )  # fmt: skip
     loop = InferenceLoop(runtime, max_frames=None)
     loop.run()
