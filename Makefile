@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 # What the tests use of Mien.
-EXTRAS = demo,onnx,signatures,training
+EXTRAS = demo,onnx,page,signatures,training
 comma = ,
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 

@@ -17,13 +17,16 @@ _LEVEL = r"[^/+#\s\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]"
 _END = r"$(?!\n)"
 _TOPIC_LEVEL = rf"^{_LEVEL}{{1,64}}{_END}"
 _TOPIC_LEVELS = rf"^(?!\$)(?=.{{1,128}}{_END}){_LEVEL}+(/{_LEVEL}+)*{_END}"
+_ADDRESS = rf"^(\[[0-9a-fA-F:.]+\]|[0-9A-Za-z.-]+):[0-9]{{1,5}}{_END}"
 PATTERNS_IN_WORDS = {
     _TOPIC_LEVEL: "1 to 64 characters without / + # or space",
     _TOPIC_LEVELS: "topic levels joined by /, without + # or space, at most 128 characters, the first not a $",
+    _ADDRESS: "ADDRESS:PORT, 127.0.0.1:8089 or [::1]:8089",
 }
 TopicLevel = Annotated[str, Meta(pattern=_TOPIC_LEVEL)]
 ClientId = Annotated[str, Meta(min_length=1)]
 TopicPrefix = Annotated[str, Meta(pattern=_TOPIC_LEVELS)]
+ListenAddress = Annotated[str, Meta(pattern=_ADDRESS)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
@@ -262,6 +265,34 @@ class JsonlConfig(Section, frozen=True):
     path: Annotated[str, Meta(description="file to append to, or - for standard output")] = "-"
 
 
+class PageConfig(Section, frozen=True):
+    """A page that shows live what is seen, with health and metrics, in a browser."""
+
+    enabled: Annotated[bool, Meta(description="serve it; needs the extra `page`")] = False
+    listen: Annotated[ListenAddress, Meta(description="address and port; beyond this machine only with a token")] = (
+        "127.0.0.1:8089"
+    )
+    hosts: Annotated[
+        tuple[str, ...], Meta(description="names that it may be called by, beside localhost and addresses")
+    ] = ()
+    token_file: Annotated[
+        str | None, Meta(description="file whose first line opens the page; under systemd: page-token")
+    ] = None
+    control_token_file: Annotated[
+        str | None, Meta(description="the same for pause and resume; unset: nobody may; under systemd: page-control")
+    ] = None
+    rate_hz: Annotated[float, Meta(gt=0, le=60, description="how often faces move on it, at most")] = 15
+    picture: Annotated[
+        bool, Meta(description="show the camera's picture behind the faces, to aim it; needs a token, is never kept")
+    ] = False
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return what `listen` names: an address or a name, and a port."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
 class LogConfig(Section, frozen=True):
     """The log on standard error."""
 
@@ -283,6 +314,7 @@ class Config(Section, frozen=True):
     mqtt: MqttConfig = MqttConfig()
     homeassistant: HomeAssistantConfig = HomeAssistantConfig()
     jsonl: JsonlConfig = JsonlConfig()
+    page: PageConfig = PageConfig()
     log: LogConfig = LogConfig()
 
     @property

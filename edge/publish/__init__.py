@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from edge.config.loader import shown
@@ -48,12 +49,19 @@ def check_sinks(config: Config) -> tuple[str, ...]:
     return names
 
 
-def open_sinks(config: Config, *, file: str = "configuration", on_request: RequestHandler | None = None) -> Fanout:
+def open_sinks(
+    config: Config,
+    *,
+    file: str = "configuration",
+    on_request: RequestHandler | None = None,
+    others: Mapping[str, Sink] | None = None,
+) -> Fanout:
     """Starts every sink that the configuration names.
 
     Args:
         config: the whole configuration.
         file: where it comes from.
+        others: sinks that no name of ``publish.sinks`` stands for, such as the page.
         on_request: takes the requests that come over the sinks; None: nobody asks for them.
 
     Raises:
@@ -61,7 +69,8 @@ def open_sinks(config: Config, *, file: str = "configuration", on_request: Reque
         PublishError: a sink that cannot be opened.
     """
     names = check_sinks(config)
-    parts = {name: load_entry(SINKS, name, what="sink")(config, file=file) for name in names}
+    parts: dict[str, Sink] = {name: load_entry(SINKS, name, what="sink")(config, file=file) for name in names}
+    parts |= others or {}
     for part in parts.values():
         if on_request is not None and isinstance(part, RequestSource):
             part.listen(on_request)

@@ -281,6 +281,7 @@ def _telemetry_face(face: FaceState, labels: tuple[str, ...]) -> TelemetryFace:
         scores=None if face.scores is None else _scores(face.scores, labels),
         reason=None if face.reason is None else face.reason.value,
         quality=_quality(face),
+        landmarks=[(round(float(x)), round(float(y))) for x, y in face.track.landmarks],
     )
 
 

@@ -271,6 +271,10 @@ class TelemetryFace(Payload, frozen=True, kw_only=True):
     ]
     reason: Annotated[str | None, Meta(description="why the face is uncertain, else null")]
     quality: QualityPart
+    landmarks: Annotated[
+        list[tuple[int, int]],
+        Meta(description="right eye, left eye, nose, right and left corner of the mouth: x, y in pixels"),
+    ]
 
 
 class FacesPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="mien.faces/1"):

@@ -9,6 +9,7 @@ from edge.config.schema import Config
 from edge.detect import DETECTORS
 from edge.errors import ConfigError
 from edge.infer.delegates import parse_delegate
+from edge.page.access import check_page
 from edge.pipeline.build import build_pipeline
 from edge.publish import check_sinks
 from edge.track import TRACKERS
@@ -46,3 +47,4 @@ def check_choices(config: Config) -> None:
     check_keys(config.bundles.trusted_keys)
     check_source(config.camera)
     check_sinks(config)
+    check_page(config.page)

@@ -29,6 +29,7 @@ from edge.config.reload import LiveConfig
 from edge.config.schema import Config
 from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, ConfigError, MienError, UsageError, config_context
 from edge.infer.selftest import run_selftest
+from edge.page import open_page
 from edge.pipeline.build import BuiltPipeline, build_pipeline
 from edge.publish import Publisher, open_sinks
 from edge.publish.time_context import read_moment
@@ -38,7 +39,7 @@ from edge.service.check import check_choices
 from edge.service.command_queue import CommandQueue, Verb
 from edge.service.inference_loop import TICK_S, InferenceLoop
 from edge.service.runtime import Runtime
-from edge.service.status import describe_status, make_info, make_origin
+from edge.service.status import describe_status, make_info, make_origin, report_health
 from edge.service.trace_file import TraceFile
 from edge.system.crash_guard import CrashGuard
 from edge.system.host import limit_malloc_arenas
@@ -186,7 +187,10 @@ class Daemon:
         commands = CommandQueue(boot_id=publisher.origin.boot_id)
         slot: LatestSlot[Frame] = LatestSlot()
         camera_news: deque[tuple[CameraState, str]] = deque()
-        sinks = open_sinks(config, file=self._file, on_request=commands.put)
+        page = open_page(config)
+        sinks = open_sinks(
+            config, file=self._file, on_request=commands.put, others={"page": page} if page is not None else None
+        )
         try:
             runtime = Runtime(
                 started_ns=self._started_ns,
@@ -201,7 +205,10 @@ class Daemon:
                 commands=commands,
                 metrics=metrics,
                 trace=trace,
+                page=page,
             )
+            if page is not None:
+                metrics.observer = page.watch(lambda fps: report_health(runtime, fps=fps)).observe
             info = make_info(built, config, publisher.origin, previous=sinks.previous())
             runtime.send(publisher.start(info, moment=read_moment()))
             self._work(runtime)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import replace
 from typing import Final
 
 from edge.capture.grabber import CameraState
 from edge.infer.delegate_fallback import DelegateUpdate
-from edge.publish import Moment, Vitals, make_message
+from edge.publish import Moment, make_message
 from edge.publish.time_context import read_moment
 from edge.records import Frame
 from edge.service.runtime import Runtime
-from edge.service.status import describe_problems, make_info
-from edge.system.host import cpu_temperature_c, resident_bytes
+from edge.service.status import describe_problems, make_info, make_vitals
 from edge.system.metrics import Speedometer
 
 TICK_S: Final = 0.25
@@ -45,6 +43,8 @@ class InferenceLoop:
         while self._max_frames is None or self.inferred < self._max_frames:
             frame = runtime.slot.get(TICK_S)
             self.turns += 1
+            if runtime.page is not None:
+                runtime.page.board.last_turn_ns = time.monotonic_ns()
             self._tell_camera()
             self._take_changes()
             moment = read_moment()
@@ -80,7 +80,8 @@ class InferenceLoop:
         runtime, publisher = self._runtime, self._runtime.publisher
         runtime.send(publisher.problems(describe_problems(runtime), moment=moment))
         if self.inferred and publisher.is_health_due(moment=moment):
-            runtime.send(publisher.health(self._vitals(moment), moment=moment))
+            fps = self._fps.read_hz(self.inferred, moment.now_ns)
+            runtime.send(publisher.health(make_vitals(runtime, moment, fps=fps), moment=moment))
 
     def _take_frame(self, frame: Frame, moment: Moment) -> None:
         """Infer a frame and tell its events; one that is too old is only counted.
@@ -97,6 +98,8 @@ class InferenceLoop:
         after = read_moment()
         runtime.send(runtime.publisher.step(step, moment=after))
         runtime.metrics.record("frame_age", after.now_ns - frame.timestamp_ns)
+        if runtime.page is not None:
+            runtime.page.show(step, origin=runtime.publisher.origin, moment=after)
         self.faces = len(step.faces)
         self.inferred += 1
 
@@ -108,21 +111,3 @@ class InferenceLoop:
             reason = {CameraState.LOST: "camera_lost", CameraState.PAUSED: "paused"}.get(state)
             events = runtime.built.pipeline.end_all(reason, time.monotonic_ns()) if reason else ()
             runtime.send(runtime.publisher.camera(state.value, moment=read_moment(), events=events))
-
-    def _vitals(self, moment: Moment) -> Vitals:
-        runtime = self._runtime
-        stages = runtime.metrics.percentiles()
-        return Vitals(
-            uptime_s=(moment.now_ns - runtime.started_ns) / 1e9,
-            fps=self._fps.read_hz(self.inferred, moment.now_ns),
-            frame_age=stages.pop("frame_age", None),
-            stages=stages,
-            drops=runtime.slot.dropped,
-            reconnects=runtime.grabber.reconnects,
-            counts=dict(runtime.metrics.counts + Counter(too_old=runtime.grabber.too_old))
-            | {"corrupt": runtime.grabber.corrupt, "hung": runtime.grabber.hung}
-            | runtime.commands.counts(),
-            sinks=runtime.sinks.report(),
-            temperature_c=cpu_temperature_c(),
-            rss_bytes=resident_bytes(),
-        )

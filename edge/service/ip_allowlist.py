@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from edge.config.loader import load_config
 from edge.config.schema import Config
 from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, EXIT_USAGE, MienError
+from edge.page.access import is_loopback
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -52,7 +53,7 @@ def _lies_in(network: Network, other: Network) -> bool:
 
 
 def named_hosts(config: Config) -> list[str | None]:
-    """Names and addresses that are connected to; None for one that cannot be known."""
+    """Names and addresses that are connected to, or that connect; None for one that cannot be known."""
     hosts: list[str | None] = [config.mqtt.host] if "mqtt" in config.publish.sinks else []
     # `edge.capture` would say more exactly what a source is, and takes a Pi a second to import.
     source = config.camera.source.strip()
@@ -60,6 +61,8 @@ def named_hosts(config: Config) -> list[str | None]:
         hosts.append(None)
     elif "://" in source:
         hosts.append(urlsplit(source.removeprefix("network:")).hostname)
+    if config.page.enabled and not is_loopback(config.page.address[0]):
+        hosts.append(None)  # whoever looks at the page
     return hosts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edge.capture.grabber import CameraState, Grabber
 from edge.capture.latest_frame import LatestSlot
@@ -15,6 +16,9 @@ from edge.records import Frame
 from edge.service.command_queue import CommandQueue
 from edge.service.trace_file import TraceFile
 from edge.system.metrics import Metrics
+
+if TYPE_CHECKING:
+    from edge.page.sink import PageSink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,7 @@ class Runtime:
         commands: requests that came over the network.
         metrics: latencies and counters.
         trace: of what is seen; None: none was asked for.
+        page: the live page; None where it is not wanted.
     """
 
     started_ns: int
@@ -48,6 +53,7 @@ class Runtime:
     commands: CommandQueue
     metrics: Metrics
     trace: TraceFile | None = None
+    page: PageSink | None = None
 
     def send(self, messages: list[Message]) -> None:
         """Send them to every sink, in order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 
 from edge import __version__
 from edge.bundles.select import ChosenBundle
@@ -10,11 +11,13 @@ from edge.capture import redact
 from edge.config.schema import Config
 from edge.contract.manifest import AnyManifest
 from edge.pipeline.build import BuiltPipeline
-from edge.publish import Origin
-from edge.publish.payloads import BootMark, CameraPart, DelegatePart, InfoPayload, ModelPart, ParityPart
+from edge.publish import Moment, Origin, Vitals
+from edge.publish.encode import make_health
+from edge.publish.payloads import BootMark, CameraPart, DelegatePart, HealthPayload, InfoPayload, ModelPart, ParityPart
 from edge.publish.time_context import read_moment
 from edge.publish.topics import VERSIONS
 from edge.service.runtime import Runtime
+from edge.system.host import cpu_temperature_c, resident_bytes
 
 
 def describe_problems(runtime: Runtime) -> list[str]:
@@ -85,6 +88,33 @@ def _model_part(bundle: ChosenBundle[AnyManifest]) -> ModelPart:
         sha256=manifest.model.sha256,
         source=bundle.source,
         reason=bundle.reason,
+    )
+
+
+def make_vitals(runtime: Runtime, moment: Moment, *, fps: float) -> Vitals:
+    """Collect what a health report says; from any thread."""
+    stages = runtime.metrics.percentiles()
+    return Vitals(
+        uptime_s=(moment.now_ns - runtime.started_ns) / 1e9,
+        fps=fps,
+        frame_age=stages.pop("frame_age", None),
+        stages=stages,
+        drops=runtime.slot.dropped,
+        reconnects=runtime.grabber.reconnects,
+        counts=dict(runtime.metrics.counts + Counter(too_old=runtime.grabber.too_old))
+        | {"corrupt": runtime.grabber.corrupt, "hung": runtime.grabber.hung}
+        | runtime.commands.counts(),
+        sinks=runtime.sinks.report(),
+        temperature_c=cpu_temperature_c(),
+        rss_bytes=resident_bytes(),
+    )
+
+
+def report_health(runtime: Runtime, *, fps: float) -> HealthPayload:
+    """Return a health report made now, beside those that are published; from any thread."""
+    moment, publisher = read_moment(), runtime.publisher
+    return make_health(
+        make_vitals(runtime, moment, fps=fps), last_seq=publisher.last_seq, origin=publisher.origin, moment=moment
     )
 
 

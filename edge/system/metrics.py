@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 WINDOW = 900
@@ -24,12 +25,14 @@ class Metrics:
 
     Attributes:
         counts: how often something happened since the start.
+        observer: takes each duration as well, on the thread that records it; None for nobody.
     """
 
     def __init__(self, window: int = WINDOW) -> None:
         self._window = window
         self._durations_ns: dict[str, deque[int]] = {}
         self.counts: Counter[str] = Counter()
+        self.observer: Callable[[str, int], None] | None = None
 
     def record(self, stage: str, duration_ns: int) -> None:
         """Adds one duration of a stage."""
@@ -37,6 +40,8 @@ class Metrics:
         if durations is None:
             durations = self._durations_ns[stage] = deque(maxlen=self._window)
         durations.append(duration_ns)
+        if self.observer is not None:
+            self.observer(stage, duration_ns)
 
     def percentiles(self) -> dict[str, Percentiles]:
         """Per stage the percentiles over the newest samples, in order of first use."""

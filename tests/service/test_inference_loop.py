@@ -39,7 +39,7 @@ def test_a_frame_from_before_a_pause_does_not_bring_the_faces_back(state: Camera
     slot.put(Frame(number=7, timestamp_ns=time.monotonic_ns(), image=np.zeros((8, 8, 3), np.uint8), source="front"))
     slot.close()
     runtime: Any = SimpleNamespace(
-        started_ns=0, config=Config(), slot=slot, publisher=publisher, metrics=Metrics(), send=sent.extend,
+        page=None, started_ns=0, config=Config(), slot=slot, publisher=publisher, metrics=Metrics(), send=sent.extend,
         camera_news=deque([(CameraState.LIVE, ""), (state, "")]),
         live=SimpleNamespace(take=lambda: None),
         built=SimpleNamespace(pipeline=_Pipeline(), delegate_supervisor=None, bundles=(), delegate_reason=""),

@@ -35,6 +35,8 @@ WORDS = {
         ('camera = { source = "/srv/clip.mkv" }', []),
         ('camera = { source = "rtsp://cam/live" }', list(NEAR)),
         ('camera = { source = "gstreamer:souphttpsrc location=http://10.0.0.7 ! decodebin" }', list(NEAR)),
+        ("page = { enabled = true }", []),
+        ('page = { enabled = true, listen = "0.0.0.0:8089", token_file = "t" }', list(NEAR)),
         ('mqtt = { host = "broker.local" }\npublish = { sinks = ["jsonl"] }', []),
     ],
 )

@@ -1,0 +1,388 @@
+"""The page's server: Starlette on uvicorn, in one thread of its own. What fails here stays here.
+
+Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html) carry the payloads as they are
+published; the event's name is the topic's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import logging
+import re
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from edge.page.access import HostNames, Token
+from edge.page.board import Board
+
+log = logging.getLogger(__name__)
+logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # "Started server process" is no news
+
+CONNECTIONS_MAX: Final = 64
+HEADER_MAX_BYTES: Final = 16_384
+FORM_MAX_BYTES: Final = 4_096
+QUIET_MAX_S: Final = 10.0
+"""A connection that has not sent a whole request for so long is closed."""
+BEAT_S: Final = 5.0
+"""A viewer hears something at least so often, or knows that the connection is dead."""
+STOP_S: Final = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageParts:
+    """What the server shows and lets do.
+
+    Attributes:
+        board: what there is to see.
+        hosts: names that it may be called by.
+        token: opens everything; None: whoever reaches the address may look.
+        control: lets pause and resume; None: nobody may.
+        faults: why the service is not well, one line each; empty when it is.
+        second: called once a second, to note what changes with time alone.
+        metrics: the metrics as text, and its content type.
+        command: carries out ``pause`` or ``resume``.
+        picture: the newest frame with its number as JPEG, or None; None where no picture leaves the machine.
+    """
+
+    board: Board
+    hosts: HostNames
+    token: Token | None
+    control: Token | None
+    faults: Callable[[], list[str]]
+    second: Callable[[], None]
+    metrics: Callable[[], tuple[bytes, str]]
+    command: Callable[[str], None]
+    picture: Callable[[], bytes | None] | None = None
+    api: Mapping[str, str] = field(default_factory=lambda: {"info": "info", "state": "state", "health": "health"})
+
+
+def make_app(parts: PageParts) -> ASGIApp:
+    """Return the application; every request passes the names and the token first."""
+    html, policy = load_page()
+    board = parts.board
+
+    async def page(request: Request) -> Response:
+        return Response(html, media_type="text/html", headers={"Content-Security-Policy": policy})
+
+    async def events(request: Request) -> Response:
+        return StreamingResponse(_stream(board), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+    async def payload(request: Request) -> Response:
+        kind = request.path_params["kind"]
+        data = board.events() if kind == "events" else board.latest(kind) if kind in parts.api else None
+        if data is None:
+            known = ", ".join(sorted({*parts.api, "events"}))
+            return _refuse(404, f"nothing was told yet about {kind}" if kind in parts.api else f"there are {known}")
+        return Response(data, media_type="application/json")
+
+    async def health(request: Request) -> Response:
+        faults = parts.faults()
+        camera = (board.latest("camera") or b"unknown").decode()
+        content = {"status": "failing" if faults else "ok", "camera": camera, "reasons": faults}
+        return JSONResponse(content, status_code=503 if faults else 200)
+
+    async def metrics(request: Request) -> Response:
+        text, kind = await asyncio.to_thread(parts.metrics)
+        return Response(text, headers={"Content-Type": kind})
+
+    async def access(request: Request) -> Response:
+        control = parts.control
+        may_control = control is not None and control.knows(request.cookies.get(control.cookie))
+        return JSONResponse(
+            {"control": control is not None, "may_control": may_control, "picture": bool(parts.picture)}
+        )
+
+    async def command(request: Request) -> Response:
+        control = parts.control
+        if control is None:
+            return _refuse(403, "page.control_token_file is not set: nobody may control the camera from here")
+        if not _is_own(request):
+            return _refuse(403, "asked for by another page")
+        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not control.knows(request.cookies.get(control.cookie)) and not (bearer and control.accepts(bearer)):
+            return _refuse(401, "the control token is needed")
+        parts.command(request.path_params["verb"])
+        return Response(status_code=202)
+
+    async def sign_in(request: Request) -> Response:
+        if not _is_own(request):
+            return _refuse(403, "asked for by another page")
+        form = parse_qs((await _body(request)).decode("utf-8", "replace"))
+        told = form.get("token", [""])[0]
+        tokens = [token for token in (parts.control, parts.token) if token is not None]
+        if any(token.is_blocked for token in tokens):
+            return _refuse(429, "too many wrong tokens; wait a minute")
+        right = [token for token in tokens if token.accepts(told)]
+        if not right:
+            return _refuse(403, "this is not the token")
+        response = Response(status_code=204)
+        # Whoever may control may look.
+        for token in tokens if parts.control in right else right:
+            response.set_cookie(
+                token.cookie, token.value, max_age=365 * 24 * 3600, httponly=True, samesite="strict", path="/"
+            )
+        return response
+
+    async def picture(request: Request) -> Response:
+        data = await asyncio.to_thread(parts.picture) if parts.picture else None
+        if data is None:
+            return _refuse(
+                404, "no picture" if parts.picture else "page.picture is false: no picture leaves this machine"
+            )
+        return Response(data, media_type="image/jpeg")
+
+    app = Starlette(
+        routes=[
+            Route("/", page),
+            Route("/events", events),
+            Route("/api/access", access),
+            Route("/api/{kind}", payload),
+            Route("/healthz", health),
+            Route("/metrics", metrics),
+            Route("/picture.jpg", picture),
+            Route("/sign-in", sign_in, methods=["POST"]),
+            Route("/control/{verb}", command, methods=["POST"]),
+        ]
+    )
+    return _Guard(app, parts)
+
+
+class _Guard:
+    """Checks the name, the token and the answer's headers of every request."""
+
+    OPEN: Final = ("/", "/healthz", "/sign-in")
+    """What needs no token: the page itself holds nothing and asks for it."""
+    HEADERS: Final = (
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"cross-origin-resource-policy", b"same-origin"),
+    )
+
+    def __init__(self, app: ASGIApp, parts: PageParts) -> None:
+        self._app = app
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_guarded(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *self.HEADERS]
+            await send(message)
+
+        if scope["type"] != "http":
+            return
+        refused = self._check(Request(scope))
+        await (refused or self._app)(scope, receive, send_guarded)
+
+    def _check(self, request: Request) -> Response | None:
+        host = request.headers.get("host", "")
+        if not self._parts.hosts.allows(host):
+            return _refuse(421, f"{host[:64]!r} is not among page.hosts")
+        token = self._parts.token
+        if token is None or request.url.path in self.OPEN or token.knows(request.cookies.get(token.cookie)):
+            return None
+        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if bearer and token.accepts(bearer):
+            return None
+        if bearer and token.is_blocked:
+            return _refuse(429, "too many wrong tokens; wait a minute")
+        return _refuse(401, "the token is needed", {"WWW-Authenticate": "Bearer"})
+
+
+def _refuse(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse({"error": reason}, status_code=status, headers=dict(headers or {}))
+
+
+def _is_own(request: Request) -> bool:
+    """Whether a request comes from the page itself, or from no page at all."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
+async def _body(request: Request) -> bytes:
+    data = b""
+    async for part in request.stream():
+        data += part
+        if len(data) > FORM_MAX_BYTES:
+            return b""
+    return data
+
+
+async def _stream(board: Board) -> AsyncIterator[bytes]:
+    """Yield what is new for one viewer; a beat where nothing is."""
+    loop, news = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(news.set)
+
+    viewer = board.join(wake)
+    try:
+        yield b"retry: 2000\n\n"
+        while True:
+            news.clear()
+            items = viewer.take()
+            # Plain topics are words, not JSON: quoted, so that a viewer decodes one way.
+            yield b"".join(b"event: %s\ndata: %s\n\n" % (kind.encode(), _as_json(data)) for kind, data in items)
+            try:
+                await asyncio.wait_for(news.wait(), BEAT_S)
+            except asyncio.TimeoutError:
+                yield b"event: beat\ndata: %d\n\n" % (time.time_ns() // 1_000_000)
+    finally:
+        board.leave(viewer)
+
+
+def _as_json(data: bytes) -> bytes:
+    return data if data[:1] in (b"{", b"[") or data == b"null" else b'"%s"' % data
+
+
+def load_page() -> tuple[bytes, str]:
+    """Return the page and the policy that lets its own script and style run, and nothing else."""
+    html = resources.files("edge.page").joinpath("page.html").read_text("utf-8")
+
+    def digests(tag: str) -> str:
+        blocks = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        return " ".join(
+            f"'sha256-{base64.b64encode(hashlib.sha256(block.encode()).digest()).decode()}'" for block in blocks
+        )
+
+    policy = (
+        f"default-src 'none'; script-src {digests('script')}; style-src {digests('style')}; img-src 'self' data:;"
+        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors *"
+    )
+    return html.encode(), policy
+
+
+class _BoundedProtocol(H11Protocol):
+    """Closes connections that are too many, and those over which no whole request comes."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._is_refused = len(self.connections) >= CONNECTIONS_MAX
+        if self._is_refused:
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self._served: object = None
+        self._timer = self.loop.call_later(QUIET_MAX_S, self._close_quiet)
+
+    def _close_quiet(self) -> None:
+        """Close a connection that answers nothing and got no new request since the last look."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if (cycle is None or cycle.response_complete) and cycle is self._served:
+            self.transport.close()
+            return
+        self._served = cycle
+        self._timer = self.loop.call_later(QUIET_MAX_S, self._close_quiet)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._is_refused:
+            self._timer.cancel()
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_refused:
+            super().data_received(data)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        OSError: the address is in use or not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(CONNECTIONS_MAX)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+class PageThread:
+    """Runs the server on a bound socket until `stop`.
+
+    Attributes:
+        failure: why it ended by itself; None while it runs.
+    """
+
+    def __init__(self, parts: PageParts, listener: socket.socket) -> None:
+        self.failure: str | None = None
+        self._parts = parts
+        self._listener = listener
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                make_app(parts),
+                loop="asyncio",
+                http=_BoundedProtocol,
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                h11_max_incomplete_event_size=HEADER_MAX_BYTES,
+                timeout_keep_alive=5,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._thread = threading.Thread(target=self._run, name="page", daemon=True)
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._server.server_state.connections)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, *, timeout_s: float) -> None:
+        """Hang up on every viewer and end the thread."""
+        self._server.should_exit = self._server.force_exit = True
+        self._thread.join(timeout_s)
+        self._listener.close()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:  # noqa: BLE001 - a page that dies never touches the pipeline
+            self.failure = f"{type(error).__name__}: {error}"
+            log.error("the page ended: %s", self.failure)
+
+    async def _serve(self) -> None:
+        beat = asyncio.create_task(self._beat())
+        try:
+            await self._server.serve(sockets=[self._listener])
+        finally:
+            beat.cancel()
+        if not self._server.should_exit:
+            raise RuntimeError("the server ended by itself")
+
+    async def _beat(self) -> None:
+        next_s = time.monotonic()
+        while True:
+            next_s = max(next_s + 1, time.monotonic())
+            await asyncio.sleep(next_s - time.monotonic())
+            self._parts.second()
