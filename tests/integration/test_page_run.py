@@ -16,8 +16,6 @@ import pytest
 from brokers import Mosquitto, Subscriber, wait_until
 from daemons import STOP_PATIENCE_S, toml_for, wait_events
 
-pytest.importorskip("starlette", reason="the extra `page` is not installed")
-
 Start = Callable[..., subprocess.Popen[str]]
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
