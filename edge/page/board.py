@@ -16,6 +16,8 @@ from edge.publish.payloads import EventPayload
 from edge.publish.topics import TOPICS, Delivery
 
 EVENTS_KEPT: Final = 50
+PASSING: Final = ("faces", "pulse")
+"""Made only while somebody looks on: the last ones are of whenever that was, so nobody who comes later gets them."""
 SECONDS_KEPT: Final = 600
 UNKNOWN: Final = b"null"
 
@@ -86,8 +88,9 @@ class Board:
             viewer = Viewer(wake)
             seconds = b",".join(b"[%d,%s]" % second for second in self._seconds)
             viewer.put("timeline", b"[" + seconds + b"]")
-            for item in self._latest.items():
-                viewer.put(*item)
+            for kind, data in self._latest.items():
+                if kind not in PASSING:
+                    viewer.put(kind, data)
             for data in self._events:
                 viewer.put("event", data)
             self._viewers[viewer] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class Page:
                 "token": None,
                 "control": None,
                 "faults": lambda: self.faults,
-                "second": lambda: self.board.put_second(1),
+                "second": lambda: self.board.put_second(time.time_ns() // 1_000_000),
                 "metrics": lambda: (b"mien_up 1\n", "text/plain"),
                 "command": self.commands.append,
                 **changes,

@@ -10,13 +10,24 @@ from typing import Any
 import pytest
 from brokers import wait_until
 from page_samples import Page, a_token
-from publish_samples import ORIGIN, a_face, a_step, an_info, event_message, present
+from publish_samples import (
+    ORIGIN,
+    a_face,
+    a_step,
+    an_info,
+    event_message,
+    moment,
+    present,
+    some_vitals,
+    state_message,
+)
 
 from edge.commands.colors import EMOTION_RGB, hex_of
 from edge.page.server import load_page
 from edge.publish.base import Message, make_message
-from edge.publish.encode import make_faces
+from edge.publish.encode import encode, make_faces, make_health
 from edge.publish.payloads import ProblemPayload
+from edge.records import Reason
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -30,12 +41,19 @@ def faces(*tracks: tuple[str, str]) -> Message:
     return make_message("faces", make_faces(a_step(*found, at_s=now.now_ns / 1e9), origin=ORIGIN, moment=now))
 
 
+def pulse(*, clock_synced: bool = True, **changes: Any) -> bytes:
+    """Return a health report, made now."""
+    now = moment(present().now_ns / 1e9, synced=clock_synced)
+    return encode(make_health(some_vitals(**changes), last_seq=0, origin=ORIGIN, moment=now))
+
+
 class Look:
     """What a person sees of a page."""
 
-    def __init__(self, driver: Any, page: Page) -> None:
+    def __init__(self, driver: Any, page: Page, query: str = "") -> None:
         self.driver, self.page = driver, page
-        driver.get(f"http://127.0.0.1:{page.port}/")
+        driver.get(f"http://127.0.0.1:{page.port}/{query}")
+        wait_until(lambda: self.run("lastHeard") or self.sees("#sign-in"), what="an answer", timeout_s=20)
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(f"return {script}", *arguments)
@@ -129,6 +147,8 @@ def test_a_camera_that_does_not_see_is_not_nobody(look: Open, state: str, word: 
     time.sleep(0.5)
     assert seen.cards() == []
     seen.page.board.put(make_message("camera", "live"))
+    seen.wait("#away", "No frame yet")
+    seen.page.board.put(faces(("aaaa", "happy")))
     wait_until(lambda: not seen.sees("#away"), what=lambda: seen.text("#away"), timeout_s=10)
 
 
@@ -139,6 +159,103 @@ def test_a_daemon_that_is_gone_is_said_to_be_gone(look: Open) -> None:
     seen.page.thread.stop(timeout_s=5)
     seen.wait("#away", "Mien has not been heard since", timeout_s=30)
     assert (seen.cards(), seen.text("#camera"), seen.text("#rates")) == ([], "not live", "")
+
+
+def test_a_daemon_that_is_gone_is_said_at_once_also_in_the_title(look: Open) -> None:
+    seen = look()
+    seen.wait("#camera", "live")
+    seen.page.thread.stop(timeout_s=5)
+    wait_until(lambda: seen.text("#camera") == "not live", what=lambda: seen.text("#camera"), timeout_s=5)
+    assert seen.run("document.title") == "not live · front"
+
+
+def test_frames_that_stop_are_not_shown_as_live(look: Open) -> None:
+    seen = look()
+    seen.wait("#away", "No frame yet")
+    for fps in (15.0, 15.0, 0.0, 0.0):
+        seen.page.board.put(faces(("aaaa", "happy")))
+        seen.page.board.put_pulse(pulse(fps=fps))
+        seen.wait_cards("happy 91 %")
+    time.sleep(3)
+    seen.page.board.put_pulse(pulse(fps=0.0))
+    seen.wait("#away", "since ")
+    assert seen.cards() == []
+    seen.page.board.put(faces(("aaaa", "happy")))
+    seen.wait_cards("happy 91 %")
+    assert not seen.sees("#away")
+
+
+def test_a_slow_rate_is_no_standstill(look: Open) -> None:
+    seen = look()
+    seen.page.board.put(faces(("aaaa", "happy")))
+    seen.wait("#camera", "live")
+    seen.page.board.put(faces(("aaaa", "happy")))
+    for _ in range(5):
+        seen.page.board.put_pulse(pulse(fps=15.0))
+        time.sleep(1)
+    assert seen.cards() == ["happy 91 %"]
+
+
+def test_who_comes_later_is_not_shown_the_faces_of_then(look: Open) -> None:
+    seen = look()
+    seen.page.board.put(faces(("aaaa", "happy")))
+    seen.page.board.put_pulse(pulse(fps=15.0))
+    seen.wait_cards("happy 91 %")
+    late = Look(seen.driver, seen.page)
+    late.wait("#away", "No frame yet")
+    assert late.cards() == []
+    assert late.text("#rates") == ""
+
+
+def test_why_no_emotion_is_named_stands_at_the_face(look: Open) -> None:
+    seen = look()
+    seen.wait("#camera", "live")
+    now = present()
+    face = a_face("aaaa", "uncertain", reason=Reason.TOO_SMALL, at_s=now.now_ns / 1e9)
+    seen.page.board.put(
+        make_message("faces", make_faces(a_step(face, at_s=now.now_ns / 1e9), origin=ORIGIN, moment=now))
+    )
+    seen.wait_cards("uncertain")
+    assert seen.run("document.querySelector('#svg text').textContent") == "too small"
+
+
+def test_the_last_events_that_never_came_are_said(look: Open) -> None:
+    seen = look()
+    for seq in (1, 2):
+        seen.page.board.put(event_message(seq))
+    seen.page.board.put(state_message(6))
+    seen.wait("#events tr:nth-child(1)", "3–6")
+    seen.page.board.put(event_message(4))  # late, and told once
+    seen.page.board.put(event_message(7))
+    seen.wait("#events tr:nth-child(1)", "7")
+    assert seen.run("document.querySelectorAll('#events tr.gap').length") == 1
+
+
+def test_a_clock_that_is_wrong_is_said_and_moves_nothing(look: Open) -> None:
+    hour_ms = 3_600_000
+
+    def put_second() -> None:
+        seen.page.board.put_second(time.time_ns() // 1_000_000 + hour_ms)
+
+    seen = look(second=lambda: put_second())
+    seen.page.board.put(make_message("counts", '{"happy":2}'))
+    seen.page.board.put_pulse(pulse(clock_synced=False))
+    seen.wait("#clock", "not synchronized")
+    seen.wait("#clock", "60 min ahead of this one")
+    painted = "(c => [...c.getContext('2d').getImageData(c.width - 12, 0, 1, c.height).data].some(v => v > 200))"
+    wait_until(lambda: seen.run(f"{painted}(document.getElementById('timeline'))"), what="a column", timeout_s=10)
+
+
+def test_a_pause_that_is_not_carried_out_is_said(look: Open, tmp_path: Path) -> None:
+    seen = look(control=a_token(tmp_path, "marlin"))
+    seen.wait("#unlock", "Control")
+    seen.run("document.getElementById('unlock').click()")
+    seen.sign_in("marlin")
+    seen.wait("#switch", "Pause")
+    seen.run("document.getElementById('switch').click()")
+    seen.wait("#asked", "Pause: asked for, and not done yet")
+    seen.page.board.put(make_message("camera", "paused"))
+    wait_until(lambda: seen.text("#asked") == "", what=lambda: seen.text("#asked"), timeout_s=10)
 
 
 def test_problems_and_gaps_are_said(look: Open) -> None:
@@ -208,7 +325,7 @@ def test_everybody_can_read_it(look: Open, scheme: str, size_wh: tuple[int, int]
 
 def test_a_display_on_a_wall_shows_the_scene_alone(look: Open) -> None:
     seen = look()
-    seen.driver.get(f"http://127.0.0.1:{seen.page.port}/?kiosk")
+    seen = Look(seen.driver, seen.page, "?kiosk")
     seen.page.board.put(faces(("aaaa", "happy")))
     wait_until(lambda: seen.sees("#svg g rect"), what=lambda: "no box", timeout_s=10)
     assert not seen.sees("#faces")
