@@ -6,7 +6,7 @@ EXTRAS = demo,onnx,page,signatures,training
 comma = ,
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: help demo models test test-edge lint types lock clean soak device-test power-cut-test
+.PHONY: help demo preview models test test-edge lint types lock clean soak device-test power-cut-test
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := demo
 
@@ -15,6 +15,10 @@ help:                               ## this list
 
 demo: $(VENV)/demo.stamp            ## real pictures of people, an embedded broker, live events on this terminal
 	$(VENV)/bin/mien demo
+
+SOURCE ?= demo
+preview: $(VENV)/preview.stamp      ## faces and emotions in a browser; SOURCE=clip.mp4 or SOURCE=0: of a video, a camera
+	$(VENV)/bin/mien preview --source '$(SOURCE)'
 
 JOBS ?= 2
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
@@ -60,6 +64,10 @@ $(VENV)/bin/python:
 
 $(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml requirements.lock
 	$(PIP) --editable '.[demo]'
+	touch $@
+
+$(VENV)/preview.stamp: $(VENV)/bin/python pyproject.toml requirements.lock
+	$(PIP) --editable '.[page]'
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/bin/python pyproject.toml requirements.lock

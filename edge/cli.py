@@ -108,6 +108,20 @@ def demo(
 
 
 @app.command()
+def preview(
+    source: Annotated[str | None, typer.Option(help="Show this camera or file instead of the configuration's.")] = None,
+    config: OptionalConfigFile = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of this machine.")] = None,
+) -> None:
+    """Show the camera's picture with faces and emotions in a browser, to aim it; nothing is published."""
+    from edge.commands.preview import run_preview
+
+    overrides = {"camera.source": source} if source is not None else None
+    with config_context(config or "--source"):
+        raise typer.Exit(run_preview(config_file=config, overrides=overrides, port=port, console=out))
+
+
+@app.command()
 def replay(
     source: Annotated[
         str,

@@ -32,7 +32,10 @@ from edge.page.access import HostNames, Token
 from edge.page.board import Board
 
 log = logging.getLogger(__name__)
-logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # "Started server process" is no news
+uvicorn_log = logging.getLogger("uvicorn.error")
+uvicorn_log.setLevel(logging.WARNING)  # "Started server process" is no news
+# Neither is a stream that a stop cuts off; uvicorn gives it a traceback.
+uvicorn_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)))
 
 CONNECTIONS_MAX: Final = 64
 HEADER_MAX_BYTES: Final = 16_384
@@ -57,7 +60,7 @@ class PageParts:
         second: called once a second, to note what changes with time alone.
         metrics: the metrics as text, and its content type.
         command: carries out ``pause`` or ``resume``.
-        picture: the newest frame with its number as JPEG, or None; None where no picture leaves the machine.
+        picture: returns the newest frame as JPEG, or None where none is fresh; None: no picture leaves the machine.
     """
 
     board: Board

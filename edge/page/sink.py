@@ -15,6 +15,7 @@ from edge.config.schema import Config
 from edge.page.access import CONTROL_COOKIE, COOKIE, HostNames, read_token
 from edge.page.board import Board
 from edge.page.metrics import MetricsText
+from edge.page.picture import Picture
 from edge.page.server import PageParts, PageThread, bind
 from edge.publish.base import Message, RequestHandler, make_message
 from edge.publish.encode import Moment, Origin, encode, make_faces
@@ -50,6 +51,7 @@ class PageSink:
         self._frames = 0
         self._speedometer = Speedometer(time.monotonic_ns())
         self._faces_rate = RateLimit(config.page.rate_hz, tolerance=0.5)
+        self._picture = Picture() if config.page.picture else None
         self._thread: PageThread | None = None
         self._problem: str | None = None
 
@@ -78,6 +80,7 @@ class PageSink:
             second=self._note_second,
             metrics=metrics.render,
             command=self._command,
+            picture=self._picture.read if self._picture is not None else None,
         )
         try:
             listener = bind(host, port)
@@ -101,6 +104,8 @@ class PageSink:
     def show(self, step: Step, *, origin: Origin, moment: Moment) -> None:
         """Take what one frame gave, where somebody looks."""
         self._frames += 1
+        if self._picture is not None:
+            self._picture.put(step.frame)
         if self.board.viewers and self._faces_rate.allows(moment.now_ns):
             self._faces_rate.note(moment.now_ns)
             self.board.put(make_message("faces", make_faces(step, origin=origin, moment=moment)))

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from brokers import wait_until
 from page_samples import Page, a_token
@@ -105,7 +107,11 @@ def look(browser: Any, serve: Callable[..., Page]) -> Iterator[Open]:
 
     browser.get_log("browser")
     yield open_page
-    allowed = ("401", "403", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET")
+    # What a test causes itself: refusals, ends of connections, looking at what is painted.
+    allowed = (
+        *("Multiple readback", "401", "403", "404"),
+        *("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET"),
+    )
     severe = [entry for entry in browser.get_log("browser") if not any(word in entry["message"] for word in allowed)]
     assert not severe, severe  # a script or a style that the policy stopped, an exception
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
@@ -332,6 +338,52 @@ def test_a_display_on_a_wall_shows_the_scene_alone(look: Open) -> None:
     assert not seen.sees("#events")
     seen.page.board.put(make_message("camera", "lost"))
     seen.wait("#away", "The camera is lost")
+
+
+def test_a_picture_stands_behind_the_faces_only_while_it_is_fresh_and_is_announced(look: Open) -> None:
+    jpeg = cv2.imencode(".jpg", np.full((480, 640, 3), 90, np.uint8))[1].tobytes()
+    shown: list[bytes | None] = [jpeg]
+    seen = look(picture=lambda: shown[0])
+    seen.page.board.put(faces(("aaaa", "happy")))
+    wait_until(lambda: seen.sees("#picture"), what="the picture", timeout_s=10)
+    assert "This page shows the camera's picture" in seen.text("#banner")
+    assert not seen.sees("#privacy")
+    seen.page.board.put(make_message("camera", "lost"))
+    seen.wait("#away", "The camera is lost")
+    assert not seen.sees("#picture")
+    seen.page.board.put(make_message("camera", "live"))
+    seen.page.board.put(faces(("aaaa", "happy")))
+    wait_until(lambda: seen.sees("#picture"), what="the picture again", timeout_s=10)
+    shown[0] = None
+    wait_until(lambda: not seen.sees("#picture"), what="no picture", timeout_s=10)
+
+
+def test_without_a_picture_the_page_says_so(look: Open) -> None:
+    seen = look()
+    seen.page.board.put(faces(("aaaa", "happy")))
+    assert seen.text("#privacy") == "Boxes only: no picture leaves the machine."
+    assert not seen.sees("#banner")
+    assert not seen.sees("#picture")
+
+
+def test_a_token_behind_the_address_opens_it_and_goes_from_there(look: Open, tmp_path: Path) -> None:
+    seen = look(token=a_token(tmp_path, "swordfish"))
+    seen = Look(seen.driver, seen.page, "?kiosk#token=swordfish")
+    wait_until(lambda: seen.run("lastHeard"), what="an answer", timeout_s=20)
+    assert seen.run("location.href") == f"http://127.0.0.1:{seen.page.port}/?kiosk"
+
+
+def test_time_that_was_not_recorded_is_not_shown_as_nobody(look: Open) -> None:
+    seen = look()
+    seen.page.board.put(make_message("counts", '{"happy":0}'))
+    columns = (
+        "(at => { const c = document.getElementById('timeline'), x = Math.round((at) * (c.width - 1));"
+        " return [...c.getContext('2d').getImageData(x, 2, 1, c.height - 40).data].some(v => v); })"
+    )
+    wait_until(lambda: not seen.run(f"{columns}(0.9995)"), what="nobody: empty", timeout_s=15)
+    hatched = [seen.run(f"{columns}({at})") for at in (0.1, 0.102, 0.104, 0.106, 0.108, 0.5, 0.502, 0.504, 0.506)]
+    assert any(hatched[:5])
+    assert any(hatched[5:])
 
 
 def test_emotions_have_the_colours_of_the_terminal() -> None:

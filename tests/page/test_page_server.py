@@ -208,7 +208,7 @@ def test_a_viewer_who_never_reads_misses_and_delays_nobody(serve: Serve) -> None
         assert page.thread.failure is None
 
 
-def test_a_stop_hangs_up_on_viewers(serve: Serve) -> None:
+def test_a_stop_hangs_up_on_viewers_without_a_traceback(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     page = serve()
     stream = page.watch()
     begin = time.monotonic()
@@ -216,6 +216,7 @@ def test_a_stop_hangs_up_on_viewers(serve: Serve) -> None:
     assert time.monotonic() - begin < 3
     stream.close()
     assert "page" not in {thread.name for thread in threading.enumerate()}
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize(
