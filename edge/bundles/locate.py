@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from edge.contract.bundle import MANIFEST_FILE
+from edge.contract.files import MANIFEST_MAX_BYTES, read_regular
 from edge.contract.manifest import NAME_PATTERN, decode_manifest
 from edge.errors import BundleError
 
@@ -101,8 +102,9 @@ def _shipped(name: str) -> list[Path]:
     if not version:
         return [folder]
     try:
-        manifest = decode_manifest((folder / MANIFEST_FILE).read_bytes(), file=folder / MANIFEST_FILE)
-    except (BundleError, OSError):
+        raw = read_regular(folder / MANIFEST_FILE, max_bytes=MANIFEST_MAX_BYTES)
+        manifest = decode_manifest(raw, file=folder / MANIFEST_FILE)
+    except BundleError:
         return []
     return [folder] if manifest.version == version else []
 

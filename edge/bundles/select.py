@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from edge.bundles.locate import candidate_bundles, find_bundle, is_shipped
 from edge.bundles.signing import check_signature
 from edge.config.schema import Config
-from edge.contract.bundle import MANIFEST_FILE, Bundle
+from edge.contract.bundle import MANIFEST_FILE, Bundle, Check
 from edge.contract.manifest import AnyManifest
 from edge.errors import BundleError, InferenceError, MissingDependencyError, WrongTaskError
 from edge.infer import LoadedModel, load_model
@@ -41,6 +41,23 @@ class BundleRules:
     trusted_keys: Sequence[str] = ()
     allow_failed: bool = False
     threads: int = 1
+
+    def check(self, folder: Path) -> Check:
+        """Return what a bundle must pass before anything but its manifest is read."""
+
+        def check(_: AnyManifest, raw: bytes) -> None:
+            if not is_shipped(folder):
+                check_signature(folder, raw, self.trusted_keys)
+
+        return check
+
+
+class Loader(Protocol[M]):
+    """Reads and verifies a bundle, such as `edge.contract.bundle.load_emotion_bundle`."""
+
+    def __call__(self, path: Path, *, check: Check | None = None) -> Bundle[M]:
+        """Return the bundle; raises `BundleError`."""
+        ...
 
 
 def rules_of(config: Config) -> BundleRules:
@@ -72,7 +89,7 @@ class ChosenBundle(Generic[M]):
 
 def choose_bundle(
     name_or_path: str,
-    load: Callable[[Path], Bundle[M]],
+    load: Loader[M],
     *,
     fallback: str,
     rules: BundleRules,
@@ -94,7 +111,8 @@ def choose_bundle(
         InferenceError: the interpreter refuses the configured one, and ``crash_guard`` is None.
     """
     if crash_guard is None:
-        return _load_chosen(load(find_bundle(name_or_path)), rules)
+        folder = find_bundle(name_or_path)
+        return _load_chosen(load(folder, check=rules.check(folder)), rules)
     problems: list[BundleError] = []
     for folder in candidate_bundles(name_or_path, fallback=fallback):
         try:
@@ -114,15 +132,12 @@ def choose_bundle(
 
 
 def load_verified_model(bundle: Bundle[AnyManifest], rules: BundleRules) -> LoadedModel:
-    """Load a bundle's model after checking the rules; it must reproduce its golden samples.
+    """Load the model of a bundle whose signature was checked (`BundleRules.check`); it must reproduce its samples.
 
     Raises:
         BundleError: it may not run, or does not reproduce its samples.
         InferenceError: the interpreter refuses it.
-        MissingDependencyError: signatures cannot be checked here.
     """
-    if not is_shipped(bundle.path):
-        check_signature(bundle, rules.trusted_keys)
     if bundle.manifest.status == "failed" and not rules.allow_failed:
         raise BundleError(
             bundle.path / MANIFEST_FILE,
@@ -140,20 +155,17 @@ def _load_chosen(bundle: Bundle[M], rules: BundleRules) -> ChosenBundle[M]:
     return ChosenBundle(bundle.path, bundle.manifest, load_verified_model(bundle, rules))
 
 
-def _try_bundle(
-    folder: Path, load: Callable[[Path], Bundle[M]], rules: BundleRules, crash_guard: CrashGuard
-) -> ChosenBundle[M]:
+def _try_bundle(folder: Path, load: Loader[M], rules: BundleRules, crash_guard: CrashGuard) -> ChosenBundle[M]:
     """Load a candidate; an installed one is on trial until the service was ready with it once."""
     key = trial_key(folder)
     known = crash_guard.find(key)
     on_trial = not (known.confirmed or is_shipped(folder))
     if on_trial and known.failures >= TRIALS:
         raise BundleError(folder, f"the service did not become ready with it in {known.failures} starts")
-    bundle = load(folder)
     if on_trial:
-        crash_guard.begin(key)
+        crash_guard.begin(key)  # before it is read: what dies of the memory that it takes counts as well
     try:
-        return _load_chosen(bundle, rules)
+        return _load_chosen(load(folder, check=rules.check(folder)), rules)
     except (BundleError, InferenceError, MissingDependencyError) as error:
         crash_guard.end(key)
         raise error if isinstance(error, BundleError) else BundleError(folder, str(error)) from None

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from edge.contract.bundle import MANIFEST_FILE, Bundle
+from edge.contract.files import DOCUMENT_MAX_BYTES, MANIFEST_MAX_BYTES, read_regular
 from edge.contract.manifest import AnyManifest, decode_manifest
 from edge.errors import BundleError, ConfigError, MissingDependencyError, UsageError
 from edge.packages import install_line
@@ -79,7 +80,10 @@ def sign_bundle(bundle: Bundle[AnyManifest], key_file: Path) -> str:
     except (binascii.Error, nacl.exceptions.CryptoError, ValueError):
         raise UsageError(f"{key_file}: no signing key; `mien bundle key FILE` makes one") from None
     public = base64.b64encode(bytes(key.verify_key)).decode()
-    signed = key.sign(_message(bundle)).signature
+    manifest = read_regular(bundle.path / MANIFEST_FILE, max_bytes=MANIFEST_MAX_BYTES)
+    if decode_manifest(manifest, file=bundle.path / MANIFEST_FILE) != bundle.manifest:
+        raise BundleError(bundle.path / MANIFEST_FILE, "changed while it was read")
+    signed = key.sign(_CONTEXT + manifest).signature
     text = msgspec.json.encode(_Signature("mien.signature/1", public, base64.b64encode(signed).decode()))
     try:
         replace_file(bundle.path / SIGNATURE_FILE, text + b"\n")
@@ -108,11 +112,12 @@ def check_keys(trusted_keys: Sequence[str]) -> None:
             raise ConfigError("bundles.trusted_keys", str(error)) from None
 
 
-def check_signature(bundle: Bundle[AnyManifest], trusted_keys: Sequence[str]) -> None:
+def check_signature(folder: Path, manifest: bytes, trusted_keys: Sequence[str]) -> None:
     """Refuses a bundle that none of the keys has signed.
 
     Args:
-        bundle: verified: its files have the hashes that its manifest names.
+        folder: of the bundle.
+        manifest: its manifest's bytes; they hold the hashes that `edge.contract.bundle.load_bundle` demands.
         trusted_keys: as configured; without any, everything passes.
 
     Raises:
@@ -121,33 +126,21 @@ def check_signature(bundle: Bundle[AnyManifest], trusted_keys: Sequence[str]) ->
     """
     if not trusted_keys:
         return
-    file = bundle.path / SIGNATURE_FILE
+    file = folder / SIGNATURE_FILE
     nacl = _import_nacl()
+    if not file.exists():
+        raise BundleError(file, "no such file: the bundle is not signed, and bundles.trusted_keys demands it")
     try:
-        found = msgspec.json.decode(file.read_bytes(), type=_Signature)
+        found = msgspec.json.decode(read_regular(file, max_bytes=DOCUMENT_MAX_BYTES), type=_Signature)
         signature = base64.b64decode(found.signature, validate=True)
-    except FileNotFoundError:
-        raise BundleError(file, "no such file: the bundle is not signed, and bundles.trusted_keys demands it") from None
-    except (OSError, msgspec.DecodeError, binascii.Error, ValueError) as error:
+    except (msgspec.DecodeError, RecursionError, binascii.Error, ValueError) as error:
         raise BundleError(file, f"not a signature: {error}") from None
     if found.key not in trusted_keys:
         raise BundleError(file, f"signed by {found.key!r}, which is not in bundles.trusted_keys")
     try:
-        nacl.signing.VerifyKey(base64.b64decode(found.key)).verify(_message(bundle), signature)
+        nacl.signing.VerifyKey(base64.b64decode(found.key)).verify(_CONTEXT + manifest, signature)
     except (nacl.exceptions.CryptoError, ValueError):
         raise BundleError(file, "the signature is wrong: the manifest is not what was signed") from None
-
-
-def _message(bundle: Bundle[AnyManifest]) -> bytes:
-    """What is signed: the manifest's bytes, which must be those that the bundle was verified with."""
-    file = bundle.path / MANIFEST_FILE
-    try:
-        manifest = file.read_bytes()
-    except OSError as error:
-        raise BundleError(file, error.strerror or str(error)) from None
-    if decode_manifest(manifest, file=file) != bundle.manifest:
-        raise BundleError(file, "changed while it was read")
-    return _CONTEXT + manifest
 
 
 def _import_nacl() -> Any:

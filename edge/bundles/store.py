@@ -17,7 +17,8 @@ from typing import Final
 
 from edge.bundles.locate import store_dirs
 from edge.bundles.signing import SIGNATURE_FILE
-from edge.contract.bundle import MANIFEST_FILE, Bundle, load_bundle
+from edge.contract.bundle import MANIFEST_FILE, Bundle, Check, load_bundle
+from edge.contract.files import DOCUMENT_MAX_BYTES, GOLDEN_MAX_BYTES, MODEL_MAX_BYTES, read_regular
 from edge.contract.manifest import AnyManifest
 from edge.errors import BundleError
 from edge.system.files import sync_folder
@@ -29,7 +30,11 @@ PARTIAL_PREFIX: Final = ".partial-"
 
 
 def install_bundle(
-    bundle: Bundle[AnyManifest], *, check: Callable[[Bundle[AnyManifest]], None], store: Path | None = None
+    bundle: Bundle[AnyManifest],
+    *,
+    gate: Callable[[Path], Check],
+    check: Callable[[Bundle[AnyManifest]], None],
+    store: Path | None = None,
 ) -> Path:
     """Copies a bundle into the store, as the newest of its name.
 
@@ -37,6 +42,7 @@ def install_bundle(
 
     Args:
         bundle: to copy.
+        gate: what the copy's manifest must pass, given its folder.
         check: called with the copy; raises `BundleError` to refuse it.
         store: folder of installed bundles; None for the first of `edge.bundles.locate.store_dirs`.
 
@@ -51,7 +57,7 @@ def install_bundle(
         with _locked(folder):
             partial = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=folder))
             _copy(bundle, partial)
-            copy = load_bundle(partial)
+            copy = load_bundle(partial, check=gate(partial))
             check(copy)
             final = folder / f"{_newest_number(folder) + 1:04d}-{copy.manifest.version}"
             partial.rename(final)
@@ -92,17 +98,21 @@ def _copy(bundle: Bundle[AnyManifest], target: Path) -> None:
     manifest = bundle.manifest
     demanded = [MANIFEST_FILE, manifest.model.file, manifest.golden.file]
     demanded += [manifest.edgetpu_model.file] if manifest.edgetpu_model else []
-    present = [name for name in (SIGNATURE_FILE, *DOCUMENTS) if (bundle.path / name).exists()]
+    present = [name for name in (SIGNATURE_FILE, *DOCUMENTS) if os.path.lexists(bundle.path / name)]
     for name in [*demanded, *present]:
-        # A link could show something that only root may read to everybody.
-        source = os.open(bundle.path / name, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(source, "rb") as reader, (target / name).open("wb") as writer:
-            shutil.copyfileobj(reader, writer)
+        with (target / name).open("wb") as writer:
+            writer.write(read_regular(bundle.path / name, max_bytes=_max_bytes(name, manifest)))
             writer.flush()
             os.fchmod(writer.fileno(), 0o644)
             os.fsync(writer.fileno())
     target.chmod(0o755)
     sync_folder(target)
+
+
+def _max_bytes(name: str, manifest: AnyManifest) -> int:
+    if name in (MANIFEST_FILE, SIGNATURE_FILE, *DOCUMENTS):
+        return DOCUMENT_MAX_BYTES
+    return GOLDEN_MAX_BYTES if name == manifest.golden.file else MODEL_MAX_BYTES
 
 
 def _numbers(folder: Path) -> list[tuple[int, Path]]:

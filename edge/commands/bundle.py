@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edge.bundles.locate import find_bundle, is_shipped
 from edge.bundles.select import BundleRules, load_verified_model, rules_of
@@ -28,7 +29,7 @@ def show_bundle(name_or_path: str, *, console: Console) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     for key, value in _rows(bundle.manifest):
-        table.add_row(key, value)
+        table.add_row(key, Text(_as_text(value)))
     console.print(table)
 
 
@@ -43,8 +44,9 @@ def verify_bundle(name_or_path: str, *, config: Config | None = None, console: C
     Raises:
         BundleError: anything that does not verify.
     """
-    bundle = load_bundle(find_bundle(name_or_path))
     rules = rules_of(config) if config else BundleRules(allow_failed=True)
+    folder = find_bundle(name_or_path)
+    bundle = load_bundle(folder, check=rules.check(folder))
     loaded = load_verified_model(bundle, rules)
     interpreter = loaded.interpreter
     nodes = f"{interpreter.delegated_nodes} of {interpreter.total_nodes} nodes on {interpreter.delegate}"
@@ -71,7 +73,10 @@ def install_bundle(
     rules = rules_of(config) if config else BundleRules()
     rules = replace(rules, allow_failed=rules.allow_failed or allow_failed)
     folder = store_bundle(
-        load_bundle(path), check=lambda copy: load_verified_model(copy, rules).interpreter.close(), store=into
+        load_bundle(path, check=rules.check(path)),
+        gate=rules.check,
+        check=lambda copy: load_verified_model(copy, rules).interpreter.close(),
+        store=into,
     )
     name = folder.parent.name
     console.print(f"{name}: installed as {folder}; used from the next start on where a configuration asks for {name}")
@@ -98,6 +103,11 @@ def sign(path: Path, *, key: Path, console: Console) -> None:
     bundle = load_bundle(path)
     public = sign_bundle(bundle, key)
     console.print(f"{bundle.manifest.full_name}: signed, {path / SIGNATURE_FILE} by {public}", soft_wrap=True)
+
+
+def _as_text(value: str) -> str:
+    """Return somebody's text without what a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
 
 
 def _rows(manifest: AnyManifest) -> list[tuple[str, str]]:

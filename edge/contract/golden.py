@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
+import struct
+import tokenize
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +19,19 @@ import numpy.typing as npt
 from edge.errors import BundleError
 
 Raw = npt.NDArray[np.generic]
+
+UNPACKED_MAX_BYTES: Final = 64 << 20
+ERROR_MAX: Final = 200
+_UNREADABLE: Final = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
+    *(ValueError, TypeError, SyntaxError, KeyError, OverflowError),
+    *(
+        RuntimeError,
+        MemoryError,
+        tokenize.TokenError,
+    ),  # encrypted, an unknown method; RecursionError is one of the first
+)
+"""How a damaged or hostile npz file fails in zipfile, zlib and numpy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +49,61 @@ class Golden:
     origins: tuple[str, ...]
 
 
-def decode_golden(raw: bytes, *, file: str | Path) -> Golden:
+def decode_golden(raw: bytes, *, file: str | Path, outputs: int = 1) -> Golden:
     """Reads golden samples.
 
     Args:
         raw: the contents of ``golden.npz``.
         file: named in errors.
+        outputs: of the model.
 
     Raises:
-        BundleError: not an npz file, arrays missing or of other lengths.
+        BundleError: not an npz file, arrays missing, too many, too large, or of other lengths.
     """
+    names = ["inputs", "origins", *(f"output_{i}" for i in range(outputs))]
     try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
-            outputs = tuple(arrays[f"output_{i}"] for i in range(sum(n.startswith("output_") for n in arrays.files)))
-            golden = Golden(arrays["inputs"], outputs, tuple(map(str, arrays["origins"])))
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise BundleError(file, f"not a file of golden samples: {error}") from None
-    counts = {len(golden.inputs), len(golden.origins), *map(len, golden.outputs)}
-    if len(counts) != 1 or not golden.outputs or golden.inputs.dtype != np.uint8 or golden.inputs.ndim != 4:
+        arrays = _unpack(raw, names)
+    except _UNREADABLE as error:
+        raise BundleError(file, f"not a file of golden samples: {str(error)[:ERROR_MAX]}") from None
+    inputs, origins, *raws = (arrays[name] for name in names)
+    if inputs.dtype != np.uint8 or inputs.ndim != 4 or origins.ndim != 1 or any(one.ndim < 2 for one in raws):
         raise BundleError(file, "inputs, outputs and origins do not belong together")
-    return golden
+    if len({len(inputs), len(origins), *map(len, raws)}) != 1:
+        raise BundleError(file, "inputs, outputs and origins do not belong together")
+    return Golden(inputs.astype(np.uint8, copy=False), tuple(raws), tuple(map(str, origins)))
+
+
+def _unpack(raw: bytes, names: Sequence[str]) -> dict[str, Raw]:
+    """Arrays of an npz file; what they claim to be is checked before memory is taken for it.
+
+    Raises:
+        Exception: one of `_UNREADABLE`.
+    """
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        members = archive.infolist()
+        if sorted(member.filename for member in members) != sorted(f"{name}.npy" for name in names):
+            raise ValueError(f"it holds {len(members)} arrays; wanted are {', '.join(names)}")
+        if sum(member.file_size for member in members) > UNPACKED_MAX_BYTES:
+            raise ValueError(f"unpacked more than {UNPACKED_MAX_BYTES:,} bytes")
+        return {member.filename.removesuffix(".npy"): _read_array(archive, member) for member in members}
+
+
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Raw:
+    """https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html."""
+    with archive.open(member) as stream:
+        data = io.BytesIO(stream.read(member.file_size))
+    version = np.lib.format.read_magic(data)
+    if version != (1, 0):
+        raise ValueError(f"{member.filename}: format {version}; (1, 0) is read")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(data)
+    count = math.prod(shape)
+    if dtype.kind not in "iufU" or min(shape, default=0) < 0 or len(shape) > 8:
+        raise ValueError(f"{member.filename}: {dtype} of {shape}")
+    if count * dtype.itemsize != len(data.getbuffer()) - data.tell():
+        raise ValueError(f"{member.filename}: {dtype} of {shape} is not what is there")
+    data.seek(0)
+    array: Raw = np.lib.format.read_array(data, allow_pickle=False)
+    return array
 
 
 def encode_golden(golden: Golden) -> bytes:

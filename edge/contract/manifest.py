@@ -6,24 +6,38 @@ errors that name the file and the key.
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from edge.contract.crop import GEOMETRIES
+from edge.contract.labels import NONE, UNCERTAIN, UNKNOWN
 from edge.errors import BundleError
 
 SCHEMA: Final = "mien.manifest/1"
 SCHEMA_2: Final = "mien.manifest/2"
 """Has two more keys for emotion models, `EmotionManifest.copies_sha256` and `EmotionManifest.logit_offsets`."""
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+_END: Final = r"$(?!\n)"
+"""Without the second half ``$`` also stands before a line's end."""
+NAME_PATTERN = rf"^[a-z0-9][a-z0-9._-]{{0,62}}{_END}"
+_SHOWN: Final = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]"
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="lower case, digits, . _ -")]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256, 64 lower-case hexadecimal digits")]
-Count = Annotated[int, Meta(ge=0)]
-Positive = Annotated[float, Meta(gt=0)]
+Sha256 = Annotated[
+    str, Meta(pattern=rf"^[0-9a-f]{{64}}{_END}", description="SHA-256, 64 lower-case hexadecimal digits")
+]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Side = Annotated[int, Meta(ge=1, le=8192)]
+Steps = Annotated[int, Meta(ge=0, le=65_535, description="of the output's quantization")]
+Text = Annotated[str, Meta(max_length=4096, description="shown to people as it is, never read as markup")]
+Label = Annotated[str, Meta(pattern=rf"^(?! ){_SHOWN}{{1,64}}(?<! ){_END}")]
+Offset = Annotated[float, Meta(ge=-100, le=100)]
+Measured = Annotated[float, Meta(ge=-1e6, le=1e6)]
+Scale = Annotated[float, Meta(ge=1e-12, le=1e6)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 
@@ -45,7 +59,7 @@ class InputSpec(Strict, frozen=True):
     ``int8`` has zero point -128 and ``uint8`` zero point 0, both scale exactly 1; ``float32`` takes pixels 0..255.
     """
 
-    shape: tuple[Literal[1], Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1)], Literal[1, 3]]
+    shape: tuple[Literal[1], Side, Side, Literal[1, 3]]
     dtype: Literal["int8", "uint8", "float32"]
     colour: Literal["grey", "bgr", "rgb"]
 
@@ -53,11 +67,11 @@ class InputSpec(Strict, frozen=True):
 class OutputSpec(Strict, frozen=True):
     """One output tensor. A float32 output has scale 1 and zero point 0."""
 
-    name: str
-    shape: tuple[int, ...]
+    name: Text
+    shape: Annotated[tuple[Annotated[int, Meta(ge=1, le=2**24)], ...], Meta(min_length=2, max_length=8)]
     dtype: Literal["int8", "uint8", "int16", "float32"]
-    scale: Positive
-    zero_point: int
+    scale: Scale
+    zero_point: Annotated[int, Meta(ge=-32_768, le=32_767)]
 
 
 class Crop(Strict, frozen=True):
@@ -66,13 +80,13 @@ class Crop(Strict, frozen=True):
     geometry: Literal["square"]
     version: int
     size_px: Annotated[int, Meta(ge=16, le=512)]
-    margin: Annotated[float, Meta(gt=0, le=4)]
+    margin: Annotated[float, Meta(ge=0.1, le=4)]
 
 
 class Calibration(Strict, frozen=True):
     """The pictures that the ranges of the activations were taken from."""
 
-    source: str
+    source: Text
     count: Count
     sha256: Sha256
 
@@ -81,33 +95,33 @@ class Quantization(Strict, frozen=True):
     """How the numbers were made small."""
 
     scheme: Literal["int8", "int16x8", "float16", "dynamic", "float32"]
-    recipe: str
+    recipe: Text
     calibration: Calibration | None
 
 
 class DataSetUse(Strict, frozen=True):
     """A data set that the weights were trained on."""
 
-    name: str
+    name: Text
     count: Count
 
 
 class TrainedFrom(Strict, frozen=True):
     """Where the weights come from."""
 
-    git: str
-    recipe: str
+    git: Text
+    recipe: Text
     datasets: tuple[DataSetUse, ...]
 
 
 class Metric(Strict, frozen=True):
     """One measured figure of the float model and of the model in this bundle, on the same images."""
 
-    name: str
-    dataset: str
+    name: Text
+    dataset: Text
     n: Count
-    float32: float
-    quantized: float
+    float32: Measured
+    quantized: Measured
 
 
 class GoldenSpec(Strict, frozen=True):
@@ -115,9 +129,9 @@ class GoldenSpec(Strict, frozen=True):
 
     file: Name
     sha256: Sha256
-    count: Annotated[int, Meta(ge=1)]
-    max_steps_xnnpack: Count
-    max_steps_other: Count
+    count: Annotated[int, Meta(ge=1, le=10_000)]
+    max_steps_xnnpack: Steps
+    max_steps_other: Steps
 
 
 class Manifest(Strict, frozen=True, tag_field="task"):
@@ -125,7 +139,7 @@ class Manifest(Strict, frozen=True, tag_field="task"):
 
     schema: Literal["mien.manifest/1", "mien.manifest/2"]
     name: Name
-    version: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+$")]
+    version: Annotated[str, Meta(pattern=rf"^[0-9]{{1,9}}\.[0-9]{{1,9}}\.[0-9]{{1,9}}{_END}")]
     status: Literal["passed", "failed", "undecided", "unverified"]
     model: ModelFile
     edgetpu_model: ModelFile | None
@@ -135,8 +149,8 @@ class Manifest(Strict, frozen=True, tag_field="task"):
     trained_from: TrainedFrom
     metrics: tuple[Metric, ...]
     golden: GoldenSpec
-    licence: str
-    notices: tuple[str, ...]
+    licence: Text
+    notices: Annotated[tuple[Text, ...], Meta(max_length=64)]
 
     @property
     def full_name(self) -> str:
@@ -157,8 +171,8 @@ class LogitOffsets(Strict, frozen=True):
     that the rare ones are seen.
     """
 
-    natural: tuple[float, ...]
-    balanced: tuple[float, ...]
+    natural: tuple[Offset, ...]
+    balanced: tuple[Offset, ...]
 
 
 Prior: TypeAlias = Literal["natural", "balanced"]
@@ -171,9 +185,9 @@ class EmotionManifest(Manifest, frozen=True, tag="emotion"):
     training pictures (null where none was made), and the operating points.
     """
 
-    labels: tuple[str, ...]
+    labels: Annotated[tuple[Label, ...], Meta(min_length=1, max_length=256)]
     crop: Crop
-    temperature: Positive
+    temperature: Annotated[float, Meta(ge=0.01, le=100)]
     thresholds: Thresholds
     copies_sha256: Sha256 | UnsetType | None = UNSET
     logit_offsets: LogitOffsets | UnsetType = UNSET
@@ -197,8 +211,8 @@ class HeadScale(Strict, frozen=True):
     ``value`` is the dequantized output: the integer less the zero point, times the scale.
     """
 
-    gain: float
-    offset: float
+    gain: Annotated[float, Meta(gt=0, le=1e6)]
+    offset: Annotated[float, Meta(ge=-1e6, le=1e6)]
 
 
 class DetectManifest(Manifest, frozen=True, tag="detect"):
@@ -209,7 +223,7 @@ class DetectManifest(Manifest, frozen=True, tag="detect"):
     the left.
     """
 
-    strides: tuple[int, ...]
+    strides: tuple[Side, ...]
     heads: tuple[tuple[HeadScale, ...], ...]
 
 
@@ -228,13 +242,35 @@ def decode_manifest(raw: bytes, *, file: str | Path) -> AnyManifest:
     """
     try:
         manifest: AnyManifest = msgspec.json.decode(raw, type=AnyManifest)
-    except msgspec.DecodeError as error:
-        raise BundleError(file, str(error).replace(" - at `$.", " - at `")) from None
+        json.loads(raw, object_pairs_hook=_refuse_twice)
+    except (msgspec.DecodeError, _TwiceError) as error:
+        raise BundleError(file, _in_words(str(error))) from None
+    except UnicodeDecodeError:
+        raise BundleError(file, "not a manifest: not UTF-8 text") from None
+    except RecursionError:
+        raise BundleError(file, "not a manifest: nested too deeply") from None
     if isinstance(manifest, EmotionManifest):
         _check_emotion(manifest, file)
     else:
         _check_detect(manifest, file)
     return manifest
+
+
+def _in_words(problem: str) -> str:
+    """Return msgspec's message without its root and its regular expressions."""
+    return re.sub(r"matching regex '.*?'(?= - at )", "of the form that the schema demands", problem).replace("`$.", "`")
+
+
+class _TwiceError(Exception):
+    """A key stands twice: readers differ on which one counts."""
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _TwiceError(f"{next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return found
 
 
 def _check_schema(manifest: EmotionManifest, file: str | Path) -> None:
@@ -260,6 +296,8 @@ def _check_emotion(manifest: EmotionManifest, file: str | Path) -> None:
     classes = manifest.outputs[0].shape[-1]
     if len(manifest.labels) != classes:
         raise BundleError(file, f"labels: {len(manifest.labels)} labels, but the output has {classes} classes")
+    if reserved := set(manifest.labels) & {UNCERTAIN, NONE, UNKNOWN}:
+        raise BundleError(file, f"labels: {', '.join(sorted(reserved))}: the word means something else")
     if len(set(manifest.labels)) != classes:
         raise BundleError(file, f"labels: {', '.join(manifest.labels)}: a label stands twice")
     if manifest.crop.version not in GEOMETRIES:
@@ -282,7 +320,7 @@ def _check_detect(manifest: DetectManifest, file: str | Path) -> None:
             f"strides, heads: {len(manifest.strides)} and {len(manifest.heads)} of them; as many of each are needed",
         )
     height, width = (side - 1 for side in manifest.input.shape[1:3])
-    if manifest.input.colour != "bgr" or any(s < 1 or width % s or height % s for s in manifest.strides):
+    if manifest.input.colour != "bgr" or any(width % s or height % s for s in manifest.strides):
         raise BundleError(
             file,
             f"input: {manifest.input.colour} {manifest.input.shape}; a detector takes bgr, sides one more than a"
@@ -296,5 +334,3 @@ def _check_detect(manifest: DetectManifest, file: str | Path) -> None:
     for index, head in enumerate(manifest.heads):
         if len(head) != 16:
             raise BundleError(file, f"heads[{index}]: {len(head)} channels; 16 are needed")
-        if any(channel.gain <= 0 for channel in head):
-            raise BundleError(file, f"heads[{index}]: a gain is not above 0")

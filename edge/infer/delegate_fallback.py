@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge.contract.bundle import load_bundle
+from edge.contract.bundle import expect_manifest, load_bundle
+from edge.contract.manifest import AnyManifest
 from edge.errors import BundleError, InferenceError
 from edge.infer import LoadedModel, load_on_delegate
 from edge.infer.delegates import DelegateSpec, probe_delegate
@@ -51,6 +52,7 @@ class DelegateSupervisor:
     Args:
         spec: the delegate.
         bundle: folder of the verified model.
+        manifest: what was verified; nothing else runs, whatever lies in the folder by then.
         threads: of the CPU kernels.
         crash_guard: of this service.
         retry_s: the first pause.
@@ -61,13 +63,14 @@ class DelegateSupervisor:
         self,
         spec: DelegateSpec,
         bundle: Path,
+        manifest: AnyManifest,
         *,
         threads: int,
         crash_guard: CrashGuard,
         retry_s: float,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._spec, self._bundle, self._threads = spec, bundle, threads
+        self._spec, self._bundle, self._manifest, self._threads = spec, bundle, manifest, threads
         self._crash_guard = crash_guard
         self._retry_s = retry_s
         self._cancelled = cancelled
@@ -160,7 +163,13 @@ class DelegateSupervisor:
             InferenceError: it cannot be used.
             BundleError: the model does not reproduce its samples on it, or is damaged.
         """
-        reason = probe_delegate(self._spec, bundle=self._bundle, threads=self._threads, cancelled=self._is_cancelled)
+        reason = probe_delegate(
+            self._spec,
+            bundle=self._bundle,
+            manifest=self._manifest,
+            threads=self._threads,
+            cancelled=self._is_cancelled,
+        )
         if reason:
             raise InferenceError(reason)
         self._crash_guard.begin(self._key)
@@ -168,7 +177,8 @@ class DelegateSupervisor:
             self._crash_guard.end(self._key)
             raise InferenceError("not loaded: the state folder cannot be written, a crash would not be remembered")
         try:
-            return load_on_delegate(load_bundle(self._bundle), self._spec, threads=self._threads)
+            bundle = load_bundle(self._bundle, check=expect_manifest(self._bundle, self._manifest))
+            return load_on_delegate(bundle, self._spec, threads=self._threads)
         except (InferenceError, BundleError):
             self._crash_guard.end(self._key)
             raise

@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from edge.config.loader import decode_options, shown
 from edge.config.schema import EmotionConfig, NoOptions, Section
+from edge.contract.manifest import AnyManifest
 from edge.errors import ConfigError, InferenceError
 from edge.infer.litert import import_runtime
 
@@ -96,6 +97,7 @@ def probe_delegate(
     spec: DelegateSpec,
     *,
     bundle: Path,
+    manifest: AnyManifest | None = None,
     threads: int = 1,
     timeout_s: float = PROBE_TIMEOUT_S,
     cancelled: Callable[[], bool] = lambda: False,
@@ -105,6 +107,7 @@ def probe_delegate(
     Args:
         spec: the delegate.
         bundle: folder of the model.
+        manifest: what was verified of it; another bundle that lies there by now is refused. None: whatever lies there.
         threads: of the CPU kernels.
         timeout_s: a child that takes longer hangs.
         cancelled: asked several times a second; the child ends when it says so.
@@ -112,7 +115,8 @@ def probe_delegate(
     Returns:
         None when all went well, else the reason why the delegate cannot be used.
     """
-    request = json.dumps({"spec": asdict(spec), "bundle": str(bundle), "threads": threads})
+    expected = msgspec.json.encode(manifest).decode() if manifest is not None else None
+    request = json.dumps({"spec": asdict(spec), "bundle": str(bundle), "manifest": expected, "threads": threads})
     command = [sys.executable, "-m", "edge.infer.probe", request]
     try:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

@@ -9,7 +9,8 @@ import signal
 import sys
 from pathlib import Path
 
-from edge.contract.bundle import load_bundle
+from edge.contract.bundle import expect_manifest, load_bundle
+from edge.contract.manifest import decode_manifest
 from edge.errors import MienError
 from edge.infer import load_on_delegate
 from edge.infer.delegates import DelegateSpec
@@ -27,7 +28,9 @@ def main() -> int:
     request = json.loads(sys.argv[1])
     out = _own_standard_output()
     try:
-        bundle = load_bundle(Path(request["bundle"]))
+        folder, expected = Path(request["bundle"]), request["manifest"]
+        manifest = decode_manifest(expected.encode(), file="what was verified") if expected else None
+        bundle = load_bundle(folder, check=expect_manifest(folder, manifest) if manifest else None)
         load_on_delegate(bundle, DelegateSpec(**request["spec"]), threads=request["threads"])
     except MienError as error:
         os.write(out, str(error).encode())

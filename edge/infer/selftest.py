@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge.contract.bundle import load_emotion_bundle
+from edge.contract.bundle import expect_manifest, load_emotion_bundle
+from edge.contract.manifest import EmotionManifest
 from edge.infer import load_model
 
 
-def run_selftest(bundle_path: Path, *, threads: int) -> Mapping[str, Any]:
+def run_selftest(bundle_path: Path, manifest: EmotionManifest, *, threads: int) -> Mapping[str, Any]:
     """Reads the bundle in use from the disk again, checks its hashes and replays its golden samples.
 
     On the CPU, beside the running model: a device that the running model holds cannot be opened twice.
@@ -19,10 +20,10 @@ def run_selftest(bundle_path: Path, *, threads: int) -> Mapping[str, Any]:
         What was measured: model, delegate, samples, worst deviation in steps of the quantization.
 
     Raises:
-        BundleError: the bundle does not verify, or the samples differ.
+        BundleError: the bundle is not the one that runs, does not verify, or the samples differ.
         InferenceError: the model cannot be loaded.
     """
-    bundle = load_emotion_bundle(bundle_path)
+    bundle = load_emotion_bundle(bundle_path, check=expect_manifest(bundle_path, manifest))
     loaded = load_model(bundle, threads=threads)
     try:
         return {

@@ -151,6 +151,7 @@ def build_pipeline(
         built.delegate_supervisor = DelegateSupervisor(
             delegate,
             emotion.path,
+            emotion.manifest,
             threads=config.emotion.threads,
             crash_guard=crash_guard or CrashGuard(None),
             retry_s=config.emotion.retry_s,

@@ -332,7 +332,8 @@ class Daemon:
             return {"applied": change.applied, "pending": change.pending}
 
         def selftest() -> Mapping[str, Any]:
-            return run_selftest(runtime.built.emotion.path, threads=self._config.emotion.threads)
+            emotion = runtime.built.emotion
+            return run_selftest(emotion.path, emotion.manifest, threads=self._config.emotion.threads)
 
         return {"ping": dict, "pause": pause, "resume": resume, "reload": reload, "selftest": selftest}
 

@@ -17,6 +17,10 @@ from edge.errors import BundleError, ConfigError, UsageError, config_context
 pytest.importorskip("nacl", reason="pip install 'mien[signatures]'")
 
 
+def check(folder: Path, trusted_keys: list[str]) -> None:
+    load_bundle(folder, check=lambda _, raw: check_signature(folder, raw, trusted_keys))
+
+
 @pytest.fixture
 def key(tmp_path: Path) -> tuple[Path, str]:
     return tmp_path / "secret.key", make_key(tmp_path / "secret.key")
@@ -25,9 +29,9 @@ def key(tmp_path: Path) -> tuple[Path, str]:
 def test_a_signed_bundle_passes_and_the_shipped_ones_need_none(tmp_path: Path, key: tuple[Path, str]) -> None:
     folder = make_bundle(tmp_path / "bundle")
     with pytest.raises(BundleError, match=r"manifest\.sig: no such file: the bundle is not signed"):
-        check_signature(load_bundle(folder), [key[1]])
+        check(folder, [key[1]])
     assert sign_bundle(load_bundle(folder), key[0]) == key[1]
-    check_signature(load_bundle(folder), ["A" * 43 + "=", key[1]])
+    check(folder, ["A" * 43 + "=", key[1]])
     config = make_config({"bundles": {"trusted_keys": [key[1]]}})
     told = Console(record=True, width=200, file=(tmp_path / "out").open("w"))
     verify_bundle(str(folder), config=config, console=told)
@@ -51,11 +55,11 @@ def test_no_file_that_counts_can_be_changed_under_a_signature(tmp_path: Path, ke
     changed = signed("golden-with-its-hash")
     change_golden(changed)
     with pytest.raises(BundleError, match="the signature is wrong"):
-        check_signature(load_bundle(changed), [key[1]])
+        check(changed, [key[1]])
     relabelled = signed("relabelled")
     edit_manifest(relabelled, lambda manifest: manifest.update(labels=manifest["labels"][::-1]))
     with pytest.raises(BundleError, match="the signature is wrong"):
-        check_signature(load_bundle(relabelled), [key[1]])
+        check(relabelled, [key[1]])
 
 
 def test_another_key_and_a_forged_signature_are_refused(tmp_path: Path, key: tuple[Path, str]) -> None:
@@ -63,19 +67,19 @@ def test_another_key_and_a_forged_signature_are_refused(tmp_path: Path, key: tup
     other = make_key(tmp_path / "other.key")
     sign_bundle(load_bundle(folder), tmp_path / "other.key")
     with pytest.raises(BundleError, match=r"which is not in bundles\.trusted_keys"):
-        check_signature(load_bundle(folder), [key[1]])
+        check(folder, [key[1]])
     file = folder / SIGNATURE_FILE
     forged = json.loads(file.read_text()) | {"key": key[1]}
     file.write_text(json.dumps(forged))
     with pytest.raises(BundleError, match="the signature is wrong"):
-        check_signature(load_bundle(folder), [key[1], other])
+        check(folder, [key[1], other])
     for content in (b"", b"{}", b"\xff", json.dumps(forged | {"signature": "???"}).encode()):
         file.write_bytes(content)
         with pytest.raises(BundleError, match="not a signature"):
-            check_signature(load_bundle(folder), [key[1]])
+            check(folder, [key[1]])
     file.write_text(json.dumps(forged | {"signature": "AAAA"}))
     with pytest.raises(BundleError, match="the signature is wrong"):
-        check_signature(load_bundle(folder), [key[1]])
+        check(folder, [key[1]])
 
 
 def test_a_signature_is_good_for_nothing_else(tmp_path: Path, key: tuple[Path, str]) -> None:
@@ -88,7 +92,7 @@ def test_a_signature_is_good_for_nothing_else(tmp_path: Path, key: tuple[Path, s
     text = {"schema": "mien.signature/1", "key": key[1], "signature": base64.b64encode(plain).decode()}
     (folder / SIGNATURE_FILE).write_text(json.dumps(text))
     with pytest.raises(BundleError, match="the signature is wrong"):
-        check_signature(load_bundle(folder), [key[1]])
+        check(folder, [key[1]])
 
 
 def test_a_secret_key_is_for_its_owner_and_is_never_overwritten(tmp_path: Path, key: tuple[Path, str]) -> None:
