@@ -32,6 +32,9 @@ err = Console(stderr=True, highlight=False)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="Configuration file (TOML).")]
 OptionalConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file (TOML).")]
+LoadLibrary = Annotated[
+    bool, typer.Option("--load-library", help="Load the delegate's library that the configuration names: runs it.")
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Override a key of the configuration.", metavar="KEY=VALUE")
 ]
@@ -59,11 +62,12 @@ def run(
 def doctor(
     config: OptionalConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    load_library: LoadLibrary = False,
 ) -> None:
     """Check this machine; every problem comes with its fix. Nothing is written or sent."""
     from edge.commands.doctor.examine import examine, show_report
 
-    report = examine(config)
+    report = examine(config, loads_library=load_library)
     show_report(report, as_json=as_json, console=out)
     raise typer.Exit(EXIT_CLEAN if report.healthy else EXIT_RUNTIME)
 
@@ -147,6 +151,7 @@ def replay(
     ] = None,
     config: OptionalConfigFile = None,
     overrides: Overrides = None,
+    load_library: LoadLibrary = False,
 ) -> None:
     """Run every frame of a file through the pipeline, deterministically; or conclude again from a trace."""
     from edge.pipeline.trace import is_trace
@@ -170,6 +175,7 @@ def replay(
             out=out_file,
             render_to=implied_path(source) if render_to == Path(IMPLIED_RENDER) else render_to,
             trace=trace,
+            loads_library=load_library,
             console=err,
         )
 

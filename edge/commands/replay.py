@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from edge.capture import is_stills, open_source
 from edge.capture.paths import printable
@@ -24,6 +25,7 @@ from edge.config.loader import load_config, make_config, override_config
 from edge.config.schema import CameraConfig, Config
 from edge.errors import MienError, SourceError, UsageError
 from edge.images import is_picture
+from edge.infer.delegates import without_own_library
 from edge.pipeline.build import STILLS_OVERRIDES, BuiltPipeline, build_pipeline
 from edge.publish import Moment, Origin
 from edge.publish.encode import make_event
@@ -42,6 +44,7 @@ def replay_files(
     out: Path | None,
     render_to: Path | None,
     trace: Path | None,
+    loads_library: bool = False,
     console: Console,
 ) -> None:
     """Run every frame of a file through a pipeline; write what is asked for and say what was seen.
@@ -53,6 +56,7 @@ def replay_files(
         out: JSON lines, one object a frame; ``-`` is standard output.
         render_to: a video, a picture (the last frame's) or a folder (a picture a frame).
         trace: numbers alone, see `edge.pipeline.trace`; ``-`` is standard output.
+        loads_library: whether a delegate's library that the configuration names may be loaded, which runs it.
         console: progress and summary.
 
     Raises:
@@ -65,6 +69,13 @@ def replay_files(
     refuse_overlap(source, config_file, out=out, render_to=render_to, trace=trace)
     settings = {"camera.source": source, **(STILLS_OVERRIDES if stills else {}), **overrides}
     config = override_config(base, settings)
+    if not loads_library:
+        emotion, left_out = without_own_library(config.emotion)
+        config = msgspec.structs.replace(config, emotion=emotion)
+        if left_out:
+            console.print(
+                Text(f"{left_out} is not loaded: the CPU is used; --load-library asks for it"), soft_wrap=True
+            )
     opened = open_source(config.camera, clock=time.monotonic_ns, paced=False)
     with closing(opened), show_progress(console) as advance, sigterm_as_interrupt():
         frames = iter(opened.read, None)

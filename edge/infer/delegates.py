@@ -93,6 +93,18 @@ def parse_delegate(config: EmotionConfig) -> DelegateSpec | None:
     return None
 
 
+def without_own_library(config: EmotionConfig) -> tuple[EmotionConfig, str | None]:
+    """Return the section with the CPU instead of a library that it names itself, and that library; else None.
+
+    To load a library is to run it. The service does so, because it was told to; what only looks at a configuration
+    does not.
+    """
+    spec = parse_delegate(config)
+    if spec is None or (spec.name == "edgetpu" and spec.library == EdgeTpuOptions().library):
+        return config, None
+    return msgspec.structs.replace(config, delegate="xnnpack", options={}), spec.library
+
+
 def probe_delegate(
     spec: DelegateSpec,
     *,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from edge.bundles.signing import check_keys
 from edge.capture import check_source
 from edge.config.loader import shown
 from edge.config.schema import Config
 from edge.detect import DETECTORS
 from edge.errors import ConfigError
-from edge.infer.delegates import parse_delegate
+from edge.infer.delegates import parse_delegate, without_own_library
 from edge.page.access import check_page
 from edge.pipeline.build import build_pipeline
 from edge.publish import check_sinks
@@ -18,6 +20,8 @@ from edge.track import TRACKERS
 def check_config(config: Config) -> None:
     """What can be known of a configuration without opening a camera or a broker: names, options, bundles, files.
 
+    A library that it names is not loaded.
+
     Args:
         config: the decoded configuration.
 
@@ -25,7 +29,9 @@ def check_config(config: Config) -> None:
         MienError: what would stop the daemon at its start.
     """
     check_choices(config)
-    build_pipeline(config, frame_wh=config.camera.frame_wh).pipeline.close()
+    emotion, _ = without_own_library(config.emotion)
+    looked_at = msgspec.structs.replace(config, emotion=emotion)
+    build_pipeline(looked_at, frame_wh=config.camera.frame_wh).pipeline.close()
 
 
 def check_choices(config: Config) -> None:

@@ -42,7 +42,7 @@ def make_faces(count: int, *, scores: dict[str, float] | None = None) -> FacesPa
     faces = [
         TelemetryFace(
             track=f"t{i}", box=BOX, score=0.9, observed=True, emotion=LABELS[i % 7], confidence=0.5 + i / 50,
-            scores=scores or None, reason=None, quality=QUALITY,
+            scores=scores or None, reason=None, quality=QUALITY, landmarks=[],
         )
         for i in range(count)
     ]  # fmt: skip

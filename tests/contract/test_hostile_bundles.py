@@ -188,9 +188,7 @@ GOLDEN: dict[str, Callable[[Path], dict[str, bytes]]] = {
     "a header that claims 10^15 bytes": lambda _: {"inputs": claims("(1000000000000000, 1, 1, 1)")},
     "a negative shape": lambda _: {"inputs": claims("(-16, 48, 48, 1)")},
     "a shape of 2^70": lambda _: {"inputs": claims("(1180591620717411303424, 1, 1, 1)")},
-    "a header that is code": lambda tmp: {
-        "inputs": claims("(16,)", descr=f"__import__('os').mkdir('{tmp}/PWNED')")
-    },
+    "a header that is code": lambda tmp: {"inputs": claims("(16,)", descr=f"__import__('os').mkdir('{tmp}/PWNED')")},
     "a header of brackets": lambda _: {"inputs": claims("(" * 9000)},
     "another format": lambda _: {"inputs": b"\x93NUMPY\x09\x00" + b"x" * 90},
     "no array": lambda _: {"inputs": b"hello"},

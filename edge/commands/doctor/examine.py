@@ -42,15 +42,16 @@ COLOURS: Final = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 SERVICE_FILES: Final = Path("/etc/mien")
 
 
-def examine(file: Path | None) -> DoctorReport:
+def examine(file: Path | None, *, loads_library: bool = False) -> DoctorReport:
     """Look at everything once.
 
     Args:
         file: the configuration; None for the defaults.
+        loads_library: see `Subject`.
     """
     config, findings = _read(file)
     if config is not None:
-        subject = Subject(config, file)
+        subject = Subject(config, file, loads_library)
         for name in CHECKS:
             findings += run_check(name, subject)
     return DoctorReport(

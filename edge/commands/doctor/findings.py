@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from edge.config.schema import Config
 
+LOAD_LIBRARY: Final = "--load-library"
 STATE_DIR: Final = Path("/var/lib/mien")
 
 
@@ -60,10 +61,12 @@ class Subject:
     Attributes:
         config: the configuration.
         file: where it comes from; None: the defaults.
+        loads_library: whether a library that the configuration names may be loaded, which runs it.
     """
 
     config: Config
     file: Path | None
+    loads_library: bool = False
 
     @property
     def instance(self) -> str | None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from edge.capture import SOURCES, parse_source, redact
 from edge.capture.v4l2 import LINKS, find_identity
-from edge.commands.doctor.findings import Finding, Subject, note, ok, run_child, wrong
+from edge.commands.doctor.findings import LOAD_LIBRARY, Finding, Subject, note, ok, run_child, wrong
 
 MODELS_TIMEOUT_S: Final = 120.0
 CAMERA_TIMEOUT_S: Final = 30.0
@@ -23,7 +23,10 @@ CORAL_RULES: Final = Path("/etc/udev/rules.d/61-mien-coral.rules")
 
 def check_models(subject: Subject) -> list[Finding]:
     """Load both models as the daemon does and replay their golden samples."""
-    works, said = run_child("-m", "edge.commands.doctor.trial", "models", *_file(subject), timeout_s=MODELS_TIMEOUT_S)
+    asked = [LOAD_LIBRARY] if subject.loads_library else []
+    works, said = run_child(
+        "-m", "edge.commands.doctor.trial", "models", *asked, *_file(subject), timeout_s=MODELS_TIMEOUT_S
+    )
     if not works:
         return [
             wrong(
@@ -41,6 +44,9 @@ def check_models(subject: Subject) -> list[Finding]:
     if told["delegate"]:
         fix = 'emotion.delegate = "xnnpack" asks for the CPU'
         findings.append(wrong("delegate", f"{told['delegate']}; the CPU is used", fix=fix))
+    if told["left_out"]:
+        fix = f"mien doctor {LOAD_LIBRARY} loads it, which runs it"
+        findings.append(note("delegate", f"{told['left_out']}: not looked at", fix=fix))
     return findings
 
 

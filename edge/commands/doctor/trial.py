@@ -13,10 +13,11 @@ from pathlib import Path
 import msgspec
 
 from edge.capture import open_source
-from edge.commands.doctor.findings import Subject
+from edge.commands.doctor.findings import LOAD_LIBRARY, Subject
 from edge.config.loader import load_config
 from edge.config.schema import Config
 from edge.errors import MienError, config_context
+from edge.infer.delegates import without_own_library
 from edge.pipeline.build import build_pipeline
 
 
@@ -24,12 +25,16 @@ def try_models(subject: Subject) -> str:
     """Load what the daemon would load.
 
     Returns:
-        JSON: ``found``, what runs where; ``models`` and ``delegate``, why they are not those that were asked for.
+        JSON: ``found``, what runs where; ``models`` and ``delegate``, why they are not those that were asked for;
+        ``left_out``, a library that was not loaded.
 
     Raises:
         MienError: a model that cannot be used.
     """
-    config = subject.config
+    config, left_out = subject.config, None
+    if not subject.loads_library:
+        emotion_config, left_out = without_own_library(config.emotion)
+        config = msgspec.structs.replace(config, emotion=emotion_config)
     built = build_pipeline(config, frame_wh=config.camera.frame_wh)
     emotion, detector = built.emotion.model, built.detector_bundle
     nodes = f"{emotion.interpreter.delegated_nodes} of {emotion.interpreter.total_nodes} nodes"
@@ -38,7 +43,7 @@ def try_models(subject: Subject) -> str:
         found += f"; {detector.manifest.full_name}"
     built.pipeline.close()
     reasons = [bundle.reason for bundle in built.bundles if bundle.reason]
-    return json.dumps({"found": found, "models": reasons, "delegate": built.delegate_reason})
+    return json.dumps({"found": found, "models": reasons, "delegate": built.delegate_reason, "left_out": left_out})
 
 
 def try_camera(subject: Subject) -> str:
@@ -58,12 +63,13 @@ def try_camera(subject: Subject) -> str:
 
 
 def main() -> None:
-    """``python -m edge.commands.doctor.trial models|camera [FILE]``."""
+    """``python -m edge.commands.doctor.trial models|camera [--load-library] [FILE]``."""
     logging.disable(logging.CRITICAL)
-    what, *files = sys.argv[1:]
+    what, *rest = sys.argv[1:]
+    files = [argument for argument in rest if argument != LOAD_LIBRARY]
     try:
         file = Path(files[0]) if files else None
-        subject = Subject(load_config(file) if file else Config(), file)
+        subject = Subject(load_config(file) if file else Config(), file, LOAD_LIBRARY in rest)
         with config_context(file or ""):
             print({"models": try_models, "camera": try_camera}[what](subject), flush=True)
     except MienError as error:
