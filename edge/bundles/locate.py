@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import takewhile
 from pathlib import Path
 
 from edge.contract.bundle import MANIFEST_FILE
@@ -98,7 +99,11 @@ def _relatives(name: str) -> list[Path]:
     """What ships for the same task, the likest name first: ``yunet-640x384`` for ``yunet-640x480``."""
     task = name.partition("-")[0]
     others = [other for other in shipped_bundles() if other != name and other.partition("-")[0] == task]
-    return [MODELS_DIR / other for other in sorted(others, key=lambda other: -len(os.path.commonprefix([name, other])))]
+
+    def shared(other: str) -> int:
+        return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(name, other, strict=False))))
+
+    return [MODELS_DIR / other for other in sorted(others, key=shared, reverse=True)]
 
 
 def _shipped(name: str) -> list[Path]:
