@@ -79,9 +79,11 @@ class Track:
         xywh: left, top, width, height in full-frame pixels.
         landmarks: (5, 2) float32 in full-frame pixels, order as in `Faces`.
         score: the detector's score when the face was last observed, 0..1.
-        observed: True when the detector saw the face in this frame, False when its place is predicted.
+        observed: True when the detector saw the face in this frame.
         first_ns: timestamp of the frame in which it was first seen.
         last_seen_ns: timestamp of the last frame in which the detector saw it.
+        followed: True when the detector rested in this frame and the face was found by its looks. Neither observed nor
+            followed: its place is predicted.
     """
 
     id: str
@@ -91,6 +93,7 @@ class Track:
     observed: bool
     first_ns: int
     last_seen_ns: int
+    followed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,8 @@ class Tracks:
     Attributes:
         active: confirmed tracks to be shown and classified, in order of their first appearance.
         ended: ids of confirmed tracks that ended with this update.
-        unsettled: True while a face is not confirmed yet or was missed by the detector: it should look again soon.
+        unsettled: True while a face is not confirmed yet, or was missed a moment ago: the detector should look again in
+            the next frame.
     """
 
     active: tuple[Track, ...] = ()

@@ -84,7 +84,7 @@ def _draw_face(picture: Image, face: FaceState) -> None:
     text_px = max(text_px, MIN_TEXT_PX)
     line_px = max(1, min(round(shorter / 300), round(min(w, h) / 20)))
     colour = _bgr(rgb_of(face.emotion))
-    _draw_outline(picture, box, colour, line_px, dashed=not face.track.observed)
+    _draw_outline(picture, box, colour, line_px, dashed=not (face.track.observed or face.track.followed))
     label = _draw_label(picture, box, face, colour, text_px)
     if h >= BARS_FROM_FACE_PX * max(1.0, shorter / 720):
         _draw_scores(picture, box, face, text_px, keep_clear=label)

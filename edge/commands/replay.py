@@ -195,6 +195,7 @@ class LineEncoder:
                 "frame": number,
                 "source": frame.source,
                 "t_ms": round(frame.timestamp_ns / 1e6, 3),
+                "detected": step.detected,
                 "faces": [_face(face, self._origin.labels) for face in step.faces],
                 "events": [make_event(event, origin=self._origin, moment=moment) for event in step.events],
             }
@@ -207,6 +208,8 @@ def _face(face: FaceState, labels: tuple[str, ...]) -> dict[str, Any]:
         "track": face.track.id,
         "xywh": [round(float(value), 2) for value in face.track.xywh],
         "score": round(face.track.score, 4),
+        "observed": face.track.observed,
+        "followed": face.track.followed,
         "landmarks": [[round(float(x), 2), round(float(y), 2)] for x, y in face.track.landmarks],
         "emotion": face.emotion,
         "confidence": round(face.confidence, 4),

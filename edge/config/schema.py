@@ -87,10 +87,13 @@ class DetectConfig(Section, frozen=True):
     max_faces: Annotated[int, Meta(ge=1, le=1000, description="bound on the faces of one frame")] = 32
     schedule: Annotated[
         Literal["every_frame", "adaptive"],
-        Meta(description="adaptive: the detector rests while tracks are steady and the scene does not change"),
-    ] = "every_frame"
+        Meta(description="adaptive: the detector rests while all faces are found again by their looks"),
+    ] = "adaptive"
     max_rest_ms: Annotated[
-        float, Meta(ge=0, le=5000, description="adaptive: the detector runs at least this often")
+        float,
+        Meta(
+            ge=0, le=5000, description="adaptive: the detector rests at most so long; a new face is found so much later"
+        ),
     ] = 200
     options: Annotated[dict[str, Any], Meta(description="options of the chosen detector")] = {}
 

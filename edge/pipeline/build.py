@@ -24,6 +24,7 @@ from edge.pipeline.conclusions import Conclusions
 from edge.pipeline.detection_schedule import DetectionSchedule
 from edge.pipeline.events import EventMaker
 from edge.pipeline.mirror import ViewSchedule
+from edge.pipeline.registration import Registration
 from edge.pipeline.smoothing import EmotionSmoother
 from edge.pipeline.step import Pipeline
 from edge.pipeline.trace import TraceWriter, make_header
@@ -143,6 +144,7 @@ def build_pipeline(
             EventMaker(itertools.count(1).__next__),
         ),
         schedule=DetectionSchedule(config.detect),
+        registration=None if config.detect.schedule == "every_frame" else Registration(),
         views=ViewSchedule(mirror=config.emotion.mirror, time_constant_ms=config.smooth.time_constant_ms),
         metrics=metrics or Metrics(),
     )

@@ -15,19 +15,24 @@ THUMBNAIL_WH: Final = (32, 24)
 """Size of the grey picture on which change is measured."""
 CHANGED_LEVELS: Final = 12
 """Grey levels by which a cell of the thumbnail must differ to count as changed; sensor noise stays below."""
-CHANGED_CELLS: Final = 2
-"""Cells that must have changed outside all faces."""
-AROUND_FACE: Final = 0.5
-"""Border around a face, in its own width and height, in which change is its own: hair, neck and motion."""
+CHANGED_CELLS: Final = 60
+"""Cells of 768 that must have changed away from all people: light, another view. Less waits for the next look."""
+EDGE_CELLS: Final = 4
+"""Cells along the left, right and upper edge, where people come in, of which the same is true."""
+BESIDE_FACE: Final = 1.0
+"""Face widths to both sides within which change is a person's own, from hair to feet."""
+ABOVE_FACE: Final = 0.5
+"""Face heights above, the same."""
 
 
 class DetectionSchedule:
     """Decides on each frame whether the detector runs. Has no clock: the frame carries the time.
 
-    With ``detect.schedule = "adaptive"`` the detector rests while all faces are steady and nothing else changes. It
-    runs when the tracker is unsettled (a face is new or was missed), when the picture away from the faces differs from
-    that of the last detection, and at the latest after ``detect.max_rest_ms``, so that a new face is found in time.
-    Faces themselves may move: their places are predicted. The next frame is expected after as long as the last one.
+    With ``detect.schedule = "adaptive"`` the detector rests while all faces are confirmed and are found again by their
+    looks (`edge.pipeline.registration`). It runs when the tracks are unsettled (a face is new, was missed, or is not
+    found again), when away from people the picture's edge or much of the picture differs from that of the last
+    detection, and at the latest after ``detect.max_rest_ms``, so that a new face is found in time. The next frame is
+    expected after as long as the last one.
     """
 
     def __init__(self, config: DetectConfig) -> None:
@@ -65,15 +70,17 @@ class DetectionSchedule:
         self._tracks = tracks
 
     def _is_changed(self, difference: npt.NDArray[np.generic], frame_wh: tuple[int, int]) -> bool:
-        """Return whether cells away from the faces differ from the last detection's; writes to ``difference``."""
+        """Return whether cells away from the people differ from the last detection's; writes to ``difference``."""
         across, down = THUMBNAIL_WH[0] / frame_wh[0], THUMBNAIL_WH[1] / frame_wh[1]
         for track in self._tracks.active:
             x, y, w, h = track.xywh
-            left, top = max(0, int((x - AROUND_FACE * w) * across)), max(0, int((y - AROUND_FACE * h) * down))
-            right = max(0, int((x + (1 + AROUND_FACE) * w) * across) + 1)
-            bottom = max(0, int((y + (1 + AROUND_FACE) * h) * down) + 1)
-            difference[top:bottom, left:right] = 0
-        return int(np.count_nonzero(np.greater(difference, CHANGED_LEVELS))) >= CHANGED_CELLS
+            left, top = max(0, int((x - BESIDE_FACE * w) * across)), max(0, int((y - ABOVE_FACE * h) * down))
+            right = max(0, int((x + (1 + BESIDE_FACE) * w) * across) + 1)
+            difference[top:, left:right] = 0
+        changed = np.greater(difference, CHANGED_LEVELS)
+        edges = (changed[0], changed[1:-1, 0], changed[1:-1, -1])
+        at_edge = sum(int(np.count_nonzero(edge)) for edge in edges)
+        return at_edge >= EDGE_CELLS or int(np.count_nonzero(changed)) >= CHANGED_CELLS
 
 
 def make_thumbnail(frame: Frame) -> npt.NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from edge.pipeline.detection_schedule import DetectionSchedule
 from edge.pipeline.events import LEFT
 from edge.pipeline.mirror import ViewSchedule, average_views, view_crops
 from edge.pipeline.quality import measure_quality
+from edge.pipeline.registration import Registration
 from edge.pipeline.trace import TraceWriter
 from edge.records import EmotionEvent, Floats, Frame, Quality, Step, Track
 from edge.system.metrics import Metrics
@@ -46,6 +47,7 @@ class Pipeline:
         classifier: EmotionClassifier,
         conclusions: Conclusions,
         schedule: DetectionSchedule,
+        registration: Registration | None,
         views: ViewSchedule,
         metrics: Metrics,
         stopwatch: Callable[[], int] = time.perf_counter_ns,
@@ -57,6 +59,7 @@ class Pipeline:
         self._classifier = classifier
         self._conclusions = conclusions
         self._schedule = schedule
+        self._registration = registration
         self._views = views
         self._stopwatch = stopwatch
         self._crops: npt.NDArray[np.uint8] = np.zeros((FIRST_CROPS, *classifier.input_shape), np.uint8)
@@ -79,9 +82,12 @@ class Pipeline:
         faces = self._detector.detect(frame) if detects else None
         times.append(clock())
         tracks = self._tracker.update(faces, frame.timestamp_ns, frame_wh=frame.size_wh)
+        if self._registration:
+            tracks = self._registration.keep(frame, tracks) if detects else self._registration.follow(frame, tracks)
+            self._tracker.follow(tracks)
         self._schedule.observe(tracks)
         times.append(clock())
-        readable = [i for i, track in enumerate(tracks.active) if track.observed or not detects]
+        readable = [i for i, track in enumerate(tracks.active) if track.observed or track.followed]
         crops, qualities = self._crop_faces(frame, tracks.active, readable)
         times.append(clock())
         scores = self._classify(crops, tracks.active, readable, frame.timestamp_ns)

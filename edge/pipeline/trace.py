@@ -66,6 +66,7 @@ class TracedFace(msgspec.Struct, frozen=True, kw_only=True):
     landmarks: list[tuple[float, float]]
     score: float
     observed: bool
+    followed: bool
     first_ns: int
     last_seen_ns: int
     scores: list[float] | None
@@ -247,6 +248,7 @@ def _traced(track: Track, scores: Floats | None, quality: Quality | None) -> Tra
         landmarks=[(_short(x), _short(y)) for x, y in track.landmarks],
         score=track.score,
         observed=track.observed,
+        followed=track.followed,
         first_ns=track.first_ns,
         last_seen_ns=track.last_seen_ns,
         scores=None if scores is None else [_short(score) for score in scores],
@@ -269,6 +271,7 @@ def _seen(line: TracedFrame) -> Seen:
             observed=face.observed,
             first_ns=face.first_ns,
             last_seen_ns=face.last_seen_ns,
+            followed=face.followed,
         )
         for face in line.faces
     )

@@ -276,6 +276,7 @@ def _telemetry_face(face: FaceState, labels: tuple[str, ...]) -> TelemetryFace:
         box=_box(face),
         score=_share(face.track.score),
         observed=face.track.observed,
+        followed=face.track.followed,
         emotion=face.emotion,
         confidence=_share(face.confidence),
         scores=None if face.scores is None else _scores(face.scores, labels),

@@ -262,8 +262,12 @@ class TelemetryFace(Payload, frozen=True, kw_only=True):
     box: Box
     score: Annotated[Share, Meta(description="the detector's, when it last saw the face")]
     observed: Annotated[
-        bool, Meta(description="false: the detector did not see it in this frame, its place is predicted")
+        bool, Meta(description="false: the detector did not see it in this frame, or rested; see `followed`")
     ]
+    followed: Annotated[
+        bool,
+        Meta(description="the detector rested and the face was found by its looks; neither: its place is predicted"),
+    ] = False
     emotion: Emotion
     confidence: Confidence
     scores: Annotated[

@@ -21,6 +21,14 @@ class FaceTracker(Protocol):
         """
         ...
 
+    def follow(self, tracks: Tracks) -> None:
+        """Takes in where faces of the last update were found without the detector.
+
+        Args:
+            tracks: of that update, with those places in what is ``followed``.
+        """
+        ...
+
     def reset(self) -> tuple[str, ...]:
         """Forgets all tracks and returns the ids of those that were confirmed (camera lost, cut, end)."""
         ...

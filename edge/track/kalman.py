@@ -60,6 +60,8 @@ VECTORISE_ABOVE: Final = 150
 """Pairs of tracks and faces above which numpy is faster than plain Python (measured)."""
 
 
+AWAITED_NS: Final = 100_000_000
+"""A face that was missed is looked for in every frame for so long: then it is not for a blink of the detector."""
 SLOW_CAMERA_NS = 4_000_000_000
 """A face that was there in the last frame is looked for in the next one, as long as that comes within this time."""
 
@@ -138,8 +140,8 @@ class KalmanTracker:
     A face is announced when it was seen over ``confirm_ms`` (at once when that is 0). One that is not seen is predicted
     for ``keep_ms``; one whose predicted centre lies outside the frame, or that was last seen at the frame's edge moving
     out, for ``leave_ms`` only. Until then it keeps its id where it reappears near its prediction; an ended id never
-    comes back: whoever returns later is a new track. Time in which the detector rests, or between the frames of a
-    camera slower than ``keep_ms``, does not count as unseen.
+    comes back: whoever returns later is a new track. Time in which the detector rests does not count as unseen for a
+    face that it saw when it looked last, nor does the time between the frames of a camera slower than ``keep_ms``.
     """
 
     def __init__(self, config: TrackConfig, *, new_id: Callable[[], str], start_score: float = 0.0) -> None:
@@ -150,15 +152,13 @@ class KalmanTracker:
         self._new_id = new_id
         self._faces: list[_Face] = []
         self._last_ns: int | None = None
+        self._step_s = 0.0
 
     def update(self, faces: Faces | None, timestamp_ns: int, *, frame_wh: tuple[int, int] | None = None) -> Tracks:
         """Moves all tracks to a frame's time; see `FaceTracker.update`."""
         self._predict(timestamp_ns)
         if faces is None:
-            for face in self._faces:
-                if not face.is_missed:
-                    face.kept_ns = timestamp_ns
-            return self._tracks((), timestamp_ns)
+            return self._rest(timestamp_ns, frame_wh)
         seen = _Observations(faces)
         taken = [False] * len(seen.scores)
         gone = [face for face in self._faces if self._is_outdated(face, timestamp_ns)]
@@ -180,6 +180,23 @@ class KalmanTracker:
                 self._start(seen, column, timestamp_ns)
         return self._tracks(tuple(face.id for face in gone if face.is_confirmed), timestamp_ns)
 
+    def _rest(self, now_ns: int, frame_wh: tuple[int, int] | None) -> Tracks:
+        """Take it that faces that were there are, and let go on time those that were not."""
+        gone = [face for face in self._faces if face.is_missed and self._is_over(face, now_ns, frame_wh)]
+        self._faces = [face for face in self._faces if face not in gone]
+        for face in self._faces:
+            if not face.is_missed:
+                face.kept_ns = now_ns
+        return self._tracks(tuple(face.id for face in gone if face.is_confirmed), now_ns)
+
+    def follow(self, tracks: Tracks) -> None:
+        """Takes in where faces were found without the detector; see `FaceTracker.follow`."""
+        found = {track.id: track.xywh for track in tracks.active if track.followed}
+        for face in self._faces:
+            if face.id in found:
+                x, y, w, h = found[face.id]
+                face.correct_place(x + w / 2 - face.cx, y + h / 2 - face.cy, PLACE_NOISE, self._step_s)
+
     def reset(self) -> tuple[str, ...]:
         """Forgets all tracks; see `FaceTracker.reset`."""
         ended = tuple(face.id for face in self._faces if face.is_confirmed)
@@ -191,6 +208,7 @@ class KalmanTracker:
         """Exact discretization of the integrated Ornstein-Uhlenbeck process over the time since the last update."""
         dt = 0.0 if self._last_ns is None else max(0.0, (now_ns - self._last_ns) * 1e-9)
         self._last_ns = now_ns if self._last_ns is None else max(now_ns, self._last_ns)
+        self._step_s = max(dt, 1e-3)
         if dt == 0.0 or not self._faces:
             return
         tau = VELOCITY_DECAY_S
@@ -253,7 +271,8 @@ class KalmanTracker:
         unsettled = False
         active = []
         for face in self._faces:
-            unsettled = unsettled or face.is_missed or not face.is_confirmed
+            is_awaited = face.is_missed and now_ns - face.kept_ns < AWAITED_NS
+            unsettled = unsettled or is_awaited or not face.is_confirmed
             if face.is_confirmed:
                 active.append(_track_of(face, observed=face.last_ns == now_ns and not face.is_missed))
         return Tracks(tuple(active), ended, unsettled)

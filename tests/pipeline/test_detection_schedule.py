@@ -42,8 +42,8 @@ def with_patch(x: int, y: int, side: int = 80) -> Image:
     return image
 
 
-def test_without_a_setting_every_frame_is_looked_at() -> None:
-    assert ran(DetectionSchedule(DetectConfig()), [0, 66, 133]) == [0, 66, 133]
+def test_where_it_is_asked_for_every_frame_is_looked_at() -> None:
+    assert ran(DetectionSchedule(DetectConfig(schedule="every_frame")), [0, 66, 133]) == [0, 66, 133]
 
 
 def test_in_a_still_room_with_steady_faces_it_rests_but_never_longer_than_allowed() -> None:
@@ -61,23 +61,33 @@ def test_while_a_face_is_new_or_missed_every_frame_is_looked_at(tracks: Tracks) 
     assert len(ran(adaptive(1000), [n * 66 for n in range(10)], tracks)) == 10
 
 
-def test_something_new_in_the_room_wakes_it_at_once() -> None:
+def test_another_light_or_view_wakes_it_at_once_and_something_small_waits_for_the_next_look() -> None:
     schedule = adaptive(1000)
     assert ran(schedule, [0, 66, 133]) == [0]
-    assert schedule.is_due(at(200, with_patch(40, 40)))
+    assert not schedule.is_due(at(200, with_patch(40, 40)))
+    assert schedule.is_due(at(266, room(7) // 2))
+
+
+@pytest.mark.parametrize(("x", "y"), [(0, 200), (540, 60), (100, 0)])
+def test_whoever_comes_in_at_an_edge_wakes_it_at_once(x: int, y: int) -> None:
+    schedule = adaptive(1000)
+    ran(schedule, [0, 66, 133])
+    image = room(7)
+    image[y : y + 100, x : x + 100] = 0
+    assert schedule.is_due(at(200, image))
 
 
 def test_motion_of_a_known_face_does_not_wake_it() -> None:
     schedule = adaptive(1000)
     ran(schedule, [0, 66, 133])
-    assert not schedule.is_due(at(200, with_patch(290, 210)))
+    assert not schedule.is_due(at(200, with_patch(240, 160, side=240)))  # from hair to feet
 
 
 def test_a_face_at_the_edge_or_outside_hides_nothing_else() -> None:
     outside = Track("abcd", (-400, -300, 60, 80), FACE.landmarks, 0.9, False, 0, 0)
     schedule = adaptive(1000)
     ran(schedule, [0, 66, 133], Tracks((outside,)))
-    assert schedule.is_due(at(200, with_patch(500, 300)))
+    assert schedule.is_due(at(200, with_patch(380, 180, side=260)))
 
 
 def test_a_cut_and_a_reset_wake_it() -> None:

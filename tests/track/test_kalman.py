@@ -196,6 +196,15 @@ def test_while_the_detector_rests_no_face_ends() -> None:
     assert len(tracker.update(NO_FACES, 60 * 66 * MS).active) == 1
 
 
+def test_a_face_that_was_missed_is_awaited_for_a_moment_and_leaves_on_time_while_the_detector_rests() -> None:
+    tracker = make_tracker(confirm_ms=0)  # keep_ms is 1500
+    tracker.update(face(100, 100), 0)
+    assert tracker.update(NO_FACES, 66 * MS).unsettled
+    assert not tracker.update(NO_FACES, 133 * MS).unsettled
+    assert tracker.update(None, 1466 * MS).ended == ()
+    assert len(tracker.update(None, 1533 * MS).ended) == 1
+
+
 def test_a_face_that_ended_stands_in_ended_once() -> None:
     tracker = make_tracker(confirm_ms=0)
     (id,) = ids(tracker.update(face(100, 100), 0))

@@ -264,7 +264,7 @@ def _face_cells(
     confidence = _bar(face.confidence, 9, is_plain=is_plain)
     sureness = Text(confidence, style=colour).append(f" {_sureness(face.emotion, face.confidence, face.reason)}")
     cells: list[RenderableType] = [
-        Text(face.track, style=BRIGHT if face.observed else DIM),
+        Text(face.track, style=BRIGHT if face.observed or face.followed else DIM),
         Text(face.emotion, style=f"bold {colour}"),
         sureness if face.emotion != UNCERTAIN else Text((face.reason or "").replace("_", " "), style=DIM),
     ]

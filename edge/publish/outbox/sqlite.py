@@ -22,7 +22,7 @@ from typing import Final
 
 from edge.publish.outbox.base import Bounds, Record, StoredEvent
 from edge.publish.outbox.memory import MemoryOutbox
-from edge.publish.outbox.sqlite_file import DamagedError, Mark, SqliteFile, salvage, set_aside
+from edge.publish.outbox.sqlite_file import DamagedError, Mark, SqliteFile, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -183,12 +183,7 @@ class SqliteOutbox(MemoryOutbox):
         return bool(self._pending) or self._mark_is_due or self._rewrites
 
     def _open_file(self) -> SqliteFile:
-        try:
-            file = self._open_sqlite(self._path)
-        except DamagedError:
-            if not self._was_read:
-                self._adopt(*salvage(self._path))
-            raise
+        file = self._open_sqlite(self._path)
         if self._was_read:
             return file
         found: list[Record] = []
@@ -197,8 +192,7 @@ class SqliteOutbox(MemoryOutbox):
             found.extend(file.records())
         except DamagedError:
             file.close()
-            saved = salvage(self._path)
-            self._adopt(*max((found, mark), saved, key=lambda whole: len(whole[0])))  # what is whole is saved
+            self._adopt(found, mark)  # what is whole is saved
             raise
         except BaseException:
             file.close()
