@@ -28,6 +28,7 @@ ClientId = Annotated[str, Meta(min_length=1)]
 TopicPrefix = Annotated[str, Meta(pattern=_TOPIC_LEVELS)]
 ListenAddress = Annotated[str, Meta(pattern=_ADDRESS)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Expiry = Annotated[int, Meta(ge=1, le=2**32 - 1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
@@ -177,6 +178,15 @@ class QualityConfig(Section, frozen=True):
     max_cut: Annotated[Share, Meta(description="cut_off above this share of the face beyond the picture's edge")] = 0.15
 
 
+class EventsConfig(Section, frozen=True):
+    """What is worth an event."""
+
+    uncertain: Annotated[
+        bool,
+        Meta(description="emotion_changed to and from uncertain, too; false: from one emotion to the next alone"),
+    ] = True
+
+
 class PublishConfig(Section, frozen=True):
     """What goes out."""
 
@@ -209,6 +219,10 @@ class MqttConfig(Section, frozen=True):
     retry_max_s: Annotated[
         float, Meta(ge=1, le=3600, description="longest wait between attempts to reach the broker; random below it")
     ] = 10
+    expiry_s: Annotated[
+        Expiry | None,
+        Meta(description="MQTT 5: an event that a subscriber did not fetch for so long is gone; unset: never"),
+    ] = None
     tls: Annotated[bool, Meta(description="encrypt; the broker's certificate and name are checked")] = False
     ca_file: Annotated[str | None, Meta(description="own certificate authority; unset: the system's")] = None
     cert_file: Annotated[str | None, Meta(description="client certificate")] = None
@@ -313,6 +327,7 @@ class Config(Section, frozen=True):
     bundles: BundlesConfig = BundlesConfig()
     smooth: SmoothConfig = SmoothConfig()
     quality: QualityConfig = QualityConfig()
+    events: EventsConfig = EventsConfig()
     publish: PublishConfig = PublishConfig()
     mqtt: MqttConfig = MqttConfig()
     homeassistant: HomeAssistantConfig = HomeAssistantConfig()

@@ -141,7 +141,7 @@ def build_pipeline(
                 quality=config.quality,
                 min_margin=emotion.manifest.thresholds.margin,
             ),
-            EventMaker(itertools.count(1).__next__),
+            EventMaker(itertools.count(1).__next__, uncertain=config.events.uncertain),
         ),
         schedule=DetectionSchedule(config.detect),
         registration=None if config.detect.schedule == "every_frame" else Registration(),

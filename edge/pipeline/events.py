@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from edge.contract.labels import UNCERTAIN
 from edge.records import EmotionEvent, EventType, FaceState
 
 LEFT = "left"
@@ -15,10 +16,13 @@ class EventMaker:
 
     Args:
         next_seq: counts events; the first call gives 1.
+        uncertain: whether ``emotion_changed`` tells of a face that becomes ``uncertain``, or is not any more. Where not,
+            a change is from the last emotion that was told to another one, whatever lay between.
     """
 
-    def __init__(self, next_seq: Callable[[], int]) -> None:
+    def __init__(self, next_seq: Callable[[], int], *, uncertain: bool = True) -> None:
         self._next_seq = next_seq
+        self._tells_uncertain = uncertain
         self._present: dict[str, FaceState] = {}
         self._seen: dict[str, FaceState] = {}
         self._frame_wh = (0, 0)
@@ -44,13 +48,15 @@ class EventMaker:
         for face in faces:
             id = face.track.id
             before = self._present.get(id)
-            self._present[id] = face
             if face.track.observed or before is None:
                 self._seen[id] = face
+            if before is not None and face.emotion == UNCERTAIN and not self._tells_uncertain:
+                continue  # what was told last stays what the next emotion is compared with
+            self._present[id] = face
             if before is None:
                 events.append(self._event(EventType.FACE_APPEARED, face, timestamp_ns))
             elif before.emotion != face.emotion:
-                dwell_ms, previous = (face.since_ns - before.since_ns) / 1e6, before.emotion
+                dwell_ms, previous = (face.since_ns - before.since_ns) / 1e6, self._as_told(before.emotion)
                 kind = EventType.EMOTION_CHANGED
                 events.append(self._event(kind, face, timestamp_ns, previous=previous, dwell_ms=dwell_ms))
         return tuple(events)
@@ -58,6 +64,9 @@ class EventMaker:
     def end_all(self, reason: str, timestamp_ns: int) -> tuple[EmotionEvent, ...]:
         """Let every face leave: ``camera_lost``, ``paused``, ``stopped``, or ``left`` at a discontinuity."""
         return tuple(self._left(id, reason, timestamp_ns) for id in list(self._present))
+
+    def _as_told(self, emotion: str) -> str | None:
+        return emotion if self._tells_uncertain or emotion != UNCERTAIN else None
 
     def _left(self, id: str, reason: str, timestamp_ns: int) -> EmotionEvent:
         del self._present[id]

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from edge import __version__
-from edge.config.schema import Config, QualityConfig, SmoothConfig
+from edge.config.schema import Config, EventsConfig, QualityConfig, SmoothConfig
 from edge.contract.manifest import EmotionManifest
 from edge.errors import SourceError
 from edge.pipeline.conclusions import Conclusions, Seen
@@ -43,6 +43,7 @@ class TraceHeader(msgspec.Struct, frozen=True, kw_only=True):
         schedule: ``detect.schedule``.
         smooth: settings that the events were made with.
         quality: the same.
+        events: the same.
     """
 
     schema: str
@@ -56,6 +57,7 @@ class TraceHeader(msgspec.Struct, frozen=True, kw_only=True):
     schedule: str
     smooth: SmoothConfig
     quality: QualityConfig
+    events: EventsConfig = EventsConfig()
 
 
 class TracedFace(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +120,7 @@ def make_header(config: Config, manifest: EmotionManifest, *, delegate: str, sti
         schedule=config.detect.schedule,
         smooth=config.smooth,
         quality=config.quality,
+        events=config.events,
     )
 
 
@@ -209,7 +212,7 @@ class TraceReader:
         header = self.header
         smooth, quality = adjust(header.smooth, header.quality)
         smoother = EmotionSmoother(header.labels, smooth=smooth, quality=quality, min_margin=header.min_margin)
-        conclusions = Conclusions(smoother, EventMaker(itertools.count(1).__next__))
+        conclusions = Conclusions(smoother, EventMaker(itertools.count(1).__next__, uncertain=header.events.uncertain))
         frames = itertools.count()
         frame = Frame(_no_pixels((1, 1)), 0, 0, "")
         for line in self._entries():

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import count
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +64,25 @@ def test_becoming_uncertain_is_a_change_with_its_reason() -> None:
     to.update([state()], (), 0, frame_wh=WH)
     (event,) = to.update([state(emotion=UNCERTAIN, reason=Reason.TURNED)], (), 66 * MS, frame_wh=WH)
     assert (event.face.emotion, event.reason) == (UNCERTAIN, "turned")
+
+
+@pytest.mark.parametrize(("after", "told_as"), [("happy", []), ("sad", [("happy", "sad", 900)])])
+def test_without_uncertain_a_change_is_from_what_was_told_to_another_emotion(
+    after: str, told_as: list[tuple[str, str, float]]
+) -> None:
+    to = EventMaker(count(1).__next__, uncertain=False)
+    to.update([state(since_ms=0)], (), 0, frame_wh=WH)
+    assert to.update([state(emotion=UNCERTAIN, since_ms=300, reason=Reason.TURNED)], (), 300 * MS, frame_wh=WH) == ()
+    events = to.update([state(emotion=after, since_ms=900)], (), 900 * MS, frame_wh=WH)
+    assert [(event.previous, event.face.emotion, event.dwell_ms) for event in events] == told_as
+    assert [event.seq for event in events] == [2][: len(told_as)]
+
+
+def test_without_uncertain_the_first_emotion_of_a_face_that_could_not_be_read_is_told() -> None:
+    to = EventMaker(count(1).__next__, uncertain=False)
+    to.update([state(emotion=UNCERTAIN, reason=Reason.TURNED)], (), 0, frame_wh=WH)
+    (event,) = to.update([state(since_ms=900)], (), 900 * MS, frame_wh=WH)
+    assert (event.type, event.previous, event.face.emotion) == (EventType.EMOTION_CHANGED, None, "happy")
 
 
 def test_who_left_is_told_as_last_seen() -> None:

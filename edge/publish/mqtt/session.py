@@ -17,7 +17,6 @@ from edge.publish.payloads import GapPayload
 
 log = logging.getLogger(__name__)
 
-EVENT_EXPIRY_S: Final = 60
 _PACKET_OVERHEAD_BYTES: Final = 64
 HOLD_S: Final = (1.0, 60.0)
 """How long history waits after a refusal: at first, and at most; it doubles."""
@@ -61,6 +60,7 @@ class Station:
         tally: counts.
         wake: ends a wait for the network.
         clock_ns: monotonic clock.
+        expiry_s: what the broker may forget events after, see ``mqtt.expiry_s``.
         patience_s: after so long without an acknowledgement the connection is given up.
     """
 
@@ -71,6 +71,7 @@ class Station:
     tally: Tally
     wake: Wake
     clock_ns: Callable[[], int]
+    expiry_s: int | None
     patience_s: float
 
 
@@ -192,7 +193,7 @@ class Session:
         elif not self._fits("event", item.data):
             self._station.outbox.lose(record, reason="too_large")
         elif self._is_live(record):
-            self._publish(f"{base}/event", item.data, record=record, expiry_s=EVENT_EXPIRY_S)
+            self._publish(f"{base}/event", item.data, record=record, expiry_s=self._station.expiry_s)
         else:
             self._publish(f"{base}/history", as_history(item.data), record=record)
 

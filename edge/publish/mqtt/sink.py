@@ -94,6 +94,7 @@ class MqttSink:
             tally=self._tally,
             wake=self._wake,
             clock_ns=clock_ns,
+            expiry_s=config.expiry_s,
             patience_s=config.keepalive_s,
         )
         self._backoff = backoff or Backoff(cap_s=config.retry_max_s)
