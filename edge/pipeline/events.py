@@ -16,8 +16,8 @@ class EventMaker:
 
     Args:
         next_seq: counts events; the first call gives 1.
-        uncertain: whether ``emotion_changed`` tells of a face that becomes ``uncertain``, or is not any more. Where not,
-            a change is from the last emotion that was told to another one, whatever lay between.
+        uncertain: whether ``emotion_changed`` tells of a face that becomes ``uncertain``, or is not any more. Where
+            not, a change is from the last emotion that was told to another one, whatever lay between.
     """
 
     def __init__(self, next_seq: Callable[[], int], *, uncertain: bool = True) -> None:
