@@ -126,6 +126,28 @@ def preview(
 
 
 @app.command()
+def watch(
+    broker: Annotated[
+        str | None, typer.Option(help="Ask this broker instead of the configuration's.", metavar="HOST[:PORT]")
+    ] = None,
+    config: OptionalConfigFile = None,
+    terminal: Annotated[bool, typer.Option("--terminal", help="Show a table here instead of a page.")] = False,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of this machine for the page.")] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="Run this many seconds; 0 runs until Ctrl-C.")] = 0,
+) -> None:
+    """Show every device and camera of a broker at a glance, on a page of this machine or as a table."""
+    from edge.commands.watch import parse_broker, watch_page, watch_terminal
+    from edge.config.loader import load_config
+    from edge.config.schema import Config
+
+    mqtt = parse_broker(broker, (load_config(config) if config else Config()).mqtt)
+    with config_context(config or "configuration"):
+        if terminal:
+            raise typer.Exit(watch_terminal(mqtt, seconds=seconds, console=out))
+        raise typer.Exit(watch_page(mqtt, port=port, seconds=seconds, console=out))
+
+
+@app.command()
 def replay(
     source: Annotated[
         str,

@@ -43,7 +43,7 @@ def run_preview(
     """
     file = str(config_file or "--set")
     config = load_config(config_file, overrides=overrides) if config_file else make_config({}, overrides=overrides)
-    chosen = _find_port(port)
+    chosen = find_port(port, PORT)
     with tempfile.TemporaryDirectory(prefix="mien-preview-") as folder:
         token = Path(folder) / "token"
         token.touch(mode=0o600)
@@ -66,13 +66,13 @@ def _for_preview(config: Config, *, port: int, token: Path) -> Config:
     )
 
 
-def _find_port(wanted: int | None) -> int:
-    """Return a port that is free now.
+def find_port(wanted: int | None, usual: int) -> int:
+    """Return a port of this machine that is free now: the one that is wanted, else the usual one, else any.
 
     Raises:
         UsageError: the one that was asked for is in use.
     """
-    for port in (wanted,) if wanted else (PORT, 0):
+    for port in (wanted,) if wanted else (usual, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -14,7 +14,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Final
@@ -57,7 +57,6 @@ class PageParts:
         token: opens everything; None: whoever reaches the address may look.
         control: lets pause and resume; None: nobody may.
         faults: why the service is not well, one line each; empty when it is.
-        second: called once a second, to note what changes with time alone.
         metrics: the metrics as text, and its content type.
         command: carries out ``pause`` or ``resume``.
         picture: returns the newest frame as JPEG, or None where none is fresh; None: no picture leaves the machine.
@@ -68,7 +67,6 @@ class PageParts:
     token: Token | None
     control: Token | None
     faults: Callable[[], list[str]]
-    second: Callable[[], None]
     metrics: Callable[[], tuple[bytes, str]]
     command: Callable[[str], None]
     picture: Callable[[], bytes | None] | None = None
@@ -77,14 +75,11 @@ class PageParts:
 
 def make_app(parts: PageParts) -> ASGIApp:
     """Return the application; every request passes the names and the token first."""
-    html, policy = load_page()
+    page = show("page.html")
     board = parts.board
 
-    async def page(request: Request) -> Response:
-        return Response(html, media_type="text/html", headers={"Content-Security-Policy": policy})
-
     async def events(request: Request) -> Response:
-        return StreamingResponse(_stream(board), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        return StreamingResponse(stream(board), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     async def payload(request: Request) -> Response:
         kind = request.path_params["kind"]
@@ -163,10 +158,10 @@ def make_app(parts: PageParts) -> ASGIApp:
             Route("/control/{verb}", command, methods=["POST"]),
         ]
     )
-    return _Guard(app, parts)
+    return Guard(app, hosts=parts.hosts, token=parts.token)
 
 
-class _Guard:
+class Guard:
     """Checks the name, the token and the answer's headers of every request."""
 
     OPEN: Final = ("/", "/healthz", "/sign-in")
@@ -178,11 +173,12 @@ class _Guard:
         (b"cross-origin-resource-policy", b"same-origin"),
     )
 
-    def __init__(self, app: ASGIApp, parts: PageParts) -> None:
-        self._app = app
-        self._parts = parts
+    def __init__(self, app: ASGIApp, *, hosts: HostNames, token: Token | None) -> None:
+        self._app, self._hosts, self._token = app, hosts, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+
         async def send_guarded(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *self.HEADERS]
@@ -195,9 +191,9 @@ class _Guard:
 
     def _check(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")
-        if not self._parts.hosts.allows(host):
+        if not self._hosts.allows(host):
             return _refuse(421, f"{host[:64]!r} is not among page.hosts")
-        token = self._parts.token
+        token = self._token
         if token is None or request.url.path in self.OPEN or token.knows(request.cookies.get(token.cookie)):
             return None
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -229,7 +225,7 @@ async def _body(request: Request) -> bytes:
     return data
 
 
-async def _stream(board: Board) -> AsyncIterator[bytes]:
+async def stream(board: Board) -> AsyncIterator[bytes]:
     """Yield what is new for one viewer; a beat where nothing is."""
     loop, news = asyncio.get_running_loop(), asyncio.Event()
 
@@ -257,9 +253,19 @@ def _as_json(data: bytes) -> bytes:
     return data if data[:1] in (b"{", b"[") or data == b"null" else b'"%s"' % data
 
 
-def load_page() -> tuple[bytes, str]:
-    """Return the page and the policy that lets its own script and style run, and nothing else."""
-    html = resources.files("edge.page").joinpath("page.html").read_text("utf-8")
+def show(name: str) -> Callable[[Request], Awaitable[Response]]:
+    """Return what answers with a page of this folder."""
+    html, policy = load_page(name)
+
+    async def page(request: Request) -> Response:
+        return Response(html, media_type="text/html", headers={"Content-Security-Policy": policy})
+
+    return page
+
+
+def load_page(name: str = "page.html") -> tuple[bytes, str]:
+    """Return a page and the policy that lets its own script and style run, and nothing else."""
+    html = resources.files("edge.page").joinpath(name).read_text("utf-8")
 
     def digests(tag: str) -> str:
         blocks = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
@@ -326,17 +332,22 @@ def bind(host: str, port: int) -> socket.socket:
 class PageThread:
     """Runs the server on a bound socket until `stop`.
 
+    Args:
+        app: the application.
+        listener: where it listens.
+        second: called once a second, to note what changes with time alone.
+
     Attributes:
         failure: why it ended by itself; None while it runs.
     """
 
-    def __init__(self, parts: PageParts, listener: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listener: socket.socket, *, second: Callable[[], None]) -> None:
         self.failure: str | None = None
-        self._parts = parts
+        self._second = second
         self._listener = listener
         self._server = uvicorn.Server(
             uvicorn.Config(
-                make_app(parts),
+                app,
                 loop="asyncio",
                 http=_BoundedProtocol,
                 ws="none",
@@ -388,4 +399,4 @@ class PageThread:
         while True:
             next_s = max(next_s + 1, time.monotonic())
             await asyncio.sleep(next_s - time.monotonic())
-            self._parts.second()
+            self._second()

@@ -16,7 +16,7 @@ from edge.page.access import CONTROL_COOKIE, COOKIE, HostNames, read_token
 from edge.page.board import Board
 from edge.page.metrics import MetricsText
 from edge.page.picture import Picture
-from edge.page.server import PageParts, PageThread, bind
+from edge.page.server import PageParts, PageThread, bind, make_app
 from edge.publish.base import Message, RequestHandler, make_message
 from edge.publish.encode import Moment, Origin, encode, make_faces
 from edge.publish.payloads import HealthPayload
@@ -43,8 +43,11 @@ class PageSink:
     def __init__(self, config: Config) -> None:
         self._page = config.page
         self.board = Board()
-        self._token = read_token(config.page.token_file, key="page.token_file", cookie=COOKIE)
-        self._control = read_token(config.page.control_token_file, key="page.control_token_file", cookie=CONTROL_COOKIE)
+        page = config.page
+        # A browser keeps cookies by host: two cameras of one machine would sign each other out.
+        cookie, control = (f"{name}_{page.address[1]}" for name in (COOKIE, CONTROL_COOKIE))
+        self._token = read_token(page.token_file, key="page.token_file", cookie=cookie)
+        self._control = read_token(page.control_token_file, key="page.control_token_file", cookie=control)
         self._command: Callable[[str], None] = lambda verb: None
         self._vitals: Callable[[float], HealthPayload] | None = None
         self._fps = 0.0
@@ -77,7 +80,6 @@ class PageSink:
             token=self._token,
             control=self._control,
             faults=self.faults,
-            second=self._note_second,
             metrics=metrics.render,
             command=self._command,
             picture=self._picture.read if self._picture is not None else None,
@@ -88,7 +90,7 @@ class PageSink:
             self._problem = f"off, {self._page.listen}: {_bind_reason(error)}"
             log.error("page: %s", self._problem)
             return metrics
-        self._thread = PageThread(parts, listener)
+        self._thread = PageThread(make_app(parts), listener, second=self._note_second)
         self._thread.start()
         log.info("page: http://%s/", self._page.listen)
         return metrics

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,10 @@ def test_it_prints_where_to_look_and_shows_the_picture_to_whoever_knows(preview:
 
 def listening(pid: int) -> set[tuple[str, int]]:
     """TCP addresses that a process listens at or is connected to, as the kernel tells them."""
-    links = [str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+    links = []
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            links.append(str(fd.readlink()))
     inodes = {link[8:-1] for link in links if link.startswith("socket:")}
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     places = [row[1].split(":") for row in rows if row[9] in inodes]

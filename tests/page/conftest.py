@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import pytest
+from browsers import browser
 from page_samples import Page
-from tools import require_tool
+
+__all__ = ["browser"]
 
 
 @pytest.fixture
@@ -23,17 +24,3 @@ def serve() -> Iterator[Callable[..., Page]]:
             page.thread.stop(timeout_s=5)
 
         yield lambda **changes: stack.enter_context(running(Page(**changes)))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="python -m pip install selenium")
-    options = webdriver.ChromeOptions()
-    options.binary_location = require_tool("chromium", "apt-get install chromium")
-    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "window-size=1280,900"):
-        options.add_argument(f"--{argument}")
-    service = webdriver.ChromeService(require_tool("chromedriver", "apt-get install chromium-driver"))
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()

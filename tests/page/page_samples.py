@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import http.client
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from edge.page.access import COOKIE, HostNames, read_token
 from edge.page.board import Board
-from edge.page.server import PageParts, PageThread, bind
+from edge.page.server import PageParts, PageThread, bind, make_app
 
 
 class Page:
     """A served page on a free port."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(self, *, second: Callable[[], None] | None = None, **changes: Any) -> None:
         self.board = Board()
         self.faults: list[str] = []
         self.commands: list[str] = []
@@ -27,7 +28,6 @@ class Page:
                 "token": None,
                 "control": None,
                 "faults": lambda: self.faults,
-                "second": lambda: self.board.put_second(time.time_ns() // 1_000_000),
                 "metrics": lambda: (b"mien_up 1\n", "text/plain"),
                 "command": self.commands.append,
                 **changes,
@@ -35,7 +35,8 @@ class Page:
         )
         listener = bind("127.0.0.1", 0)
         self.port = listener.getsockname()[1]
-        self.thread = PageThread(self.parts, listener)
+        told = second or (lambda: self.board.put_second(time.time_ns() // 1_000_000))
+        self.thread = PageThread(make_app(self.parts), listener, second=told)
 
     def ask(
         self, path: str, *, method: str = "GET", body: str | None = None, **headers: str

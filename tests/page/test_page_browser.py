@@ -106,6 +106,7 @@ def look(browser: Any, serve: Callable[..., Page]) -> Iterator[Open]:
         return Look(browser, page)
 
     browser.get_log("browser")
+    browser.execute_cdp_cmd("Network.clearBrowserCookies", {})  # one host, however many ports
     yield open_page
     # What a test causes itself: refusals, ends of connections, looking at what is painted.
     allowed = (

@@ -15,14 +15,16 @@ from typing import Any
 import pytest
 from brokers import wait_until
 from page_samples import Page, a_token
-from publish_samples import an_info, event_message, state_message
+from publish_samples import ORIGIN, an_info, event_message, present, some_vitals, state_message
 
 from edge.config.loader import make_config
 from edge.errors import ConfigError
 from edge.page.access import COOKIE, check_page, read_token
 from edge.page.board import EVENTS_KEPT
 from edge.page.server import CONNECTIONS_MAX, QUIET_MAX_S
+from edge.page.sink import PageSink
 from edge.publish.base import make_message
+from edge.publish.encode import make_health
 
 Serve = Callable[..., Page]
 
@@ -113,6 +115,26 @@ def test_the_token_is_posted_once_and_becomes_a_cookie(serve: Serve, tmp_path: P
     assert page.ask("/metrics", Authorization="Bearer swordfish")[0] == 200
     assert page.ask("/metrics", Cookie=cookie[:-1])[0] == 401
     assert page.ask("/metrics?token=swordfish")[0] == 401
+
+
+def test_two_cameras_of_one_machine_do_not_sign_each_other_out(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.touch(mode=0o600)
+    file.write_text("swordfish")
+    names = set()
+    for _ in range(2):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        sink = PageSink(
+            make_config({"page": {"enabled": True, "listen": f"127.0.0.1:{port}", "token_file": str(file)}})
+        )
+        sink.watch(lambda fps: make_health(some_vitals(fps=fps), last_seq=0, origin=ORIGIN, moment=present()))
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("POST", "/sign-in", "token=swordfish")
+        names.add(str(connection.getresponse().getheader("Set-Cookie")).partition("=")[0])
+        sink.stop(timeout_s=5)
+    assert len(names) == 2, "a browser keeps cookies by host, not by port"
 
 
 def test_who_guesses_a_thousand_times_is_stopped(serve: Serve, tmp_path: Path) -> None:
