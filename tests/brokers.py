@@ -112,9 +112,14 @@ class Subscriber:
         wait_until(lambda: len(there()) >= count, what=lambda: f"{count} × {level} {payload!r}, have {self.on(level)}")
         return there()
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publishes, QoS 1, and waits until the broker has it."""
-        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(20)
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, reply: tuple[str, bytes] | None = None
+    ) -> None:
+        """Publishes, QoS 1, and waits until the broker has it; with response topic and correlation data."""
+        properties = Properties(PacketTypes.PUBLISH)
+        if reply is not None:
+            properties.ResponseTopic, properties.CorrelationData = reply
+        self._client.publish(topic, payload, qos=1, retain=retain, properties=properties).wait_for_publish(20)
 
     def wait_quiet(self, *, quiet_s: float = 0.3) -> None:
         """Waits until nothing has come for a while: what lay in the sockets is read."""

@@ -60,7 +60,7 @@ class PageSink:
 
     def listen(self, handler: RequestHandler) -> None:
         """Hand over what viewers ask for: ``pause`` and ``resume``."""
-        self._command = lambda verb: handler(verb, b"")
+        self._command = lambda verb: handler(verb, b"", None)
 
     def watch(self, vitals: Callable[[float], HealthPayload]) -> MetricsText:
         """Begin to serve.

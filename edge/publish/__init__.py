@@ -8,7 +8,7 @@ from typing import Final
 from edge.config.loader import shown
 from edge.config.schema import Config
 from edge.errors import ConfigError
-from edge.publish.base import Message, RequestHandler, RequestSource, Sink, make_message
+from edge.publish.base import Message, Reply, RequestHandler, RequestSource, Sink, make_message
 from edge.publish.encode import Moment, Origin, Vitals
 from edge.publish.fanout import Fanout
 from edge.publish.publisher import Publisher
@@ -22,6 +22,7 @@ __all__ = [
     "Moment",
     "Origin",
     "Publisher",
+    "Reply",
     "Sink",
     "Vitals",
     "check_sinks",

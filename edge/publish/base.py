@@ -11,6 +11,19 @@ from edge.publish.payloads import Payload
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """Where one who asks wants the answer (MQTT 5).
+
+    Attributes:
+        topic: full topic.
+        correlation: comes back with the answer; None: nothing does.
+    """
+
+    topic: str
+    correlation: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One thing to be published, the same bytes for every sink.
 
@@ -19,18 +32,20 @@ class Message:
         payload: a payload struct, or plain text for ``camera``, ``count`` and ``emotion``.
         data: the payload as it is published.
         live_until_ns: for events, the monotonic time after which they are history.
+        reply: for answers, where who asked wants them; None: on the topic of the kind.
     """
 
     kind: str
     payload: Payload | str
     data: bytes
     live_until_ns: int = 0
+    reply: Reply | None = None
 
 
-def make_message(kind: str, payload: Payload | str, *, live_until_ns: int = 0) -> Message:
+def make_message(kind: str, payload: Payload | str, *, live_until_ns: int = 0, reply: Reply | None = None) -> Message:
     """Return a message, encoded once."""
     data = payload.encode() if isinstance(payload, str) else encode(payload)
-    return Message(kind, payload, data, live_until_ns)
+    return Message(kind, payload, data, live_until_ns, reply)
 
 
 class Sink(Protocol):
@@ -70,8 +85,8 @@ class Sink(Protocol):
         ...
 
 
-RequestHandler = Callable[[str, bytes], None]
-"""Takes a request's verb and payload as they came; never blocks, never raises."""
+RequestHandler = Callable[[str, bytes, Reply | None], None]
+"""Takes a request's verb and payload as they came, and where it wants its answer; never blocks, never raises."""
 
 
 @runtime_checkable

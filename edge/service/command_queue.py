@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import MienError
-from edge.publish import Message, make_message
+from edge.publish import Message, Reply, make_message
 from edge.publish.payloads import ResponsePayload
 
 log = logging.getLogger(__name__)
@@ -53,18 +53,18 @@ class CommandQueue:
     def __init__(self, *, boot_id: str, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
         self._boot_id = boot_id
-        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._waiting: deque[tuple[str, bytes, Reply | None]] = deque()
         self.refused = self.dropped = 0
 
-    def put(self, verb: str, data: bytes) -> None:
-        """Takes a request as it came; never blocks, never raises."""
+    def put(self, verb: str, data: bytes, reply: Reply | None = None) -> None:
+        """Takes a request as it came, and where it wants its answer; never blocks, never raises."""
         answerable = len(verb) <= 32 and verb.isascii() and verb.isalnum()
         if not answerable or len(self._waiting) >= WAITING_MAX:
             self.dropped += 1
             return
         if verb == "active":  # a switch: what it is set to is the verb
             verb, data = _SWITCH.get(data.strip().upper(), "active"), b""
-        self._waiting.append((verb, data[: PAYLOAD_MAX_BYTES + 1]))
+        self._waiting.append((verb, data[: PAYLOAD_MAX_BYTES + 1], reply))
 
     def counts(self) -> dict[str, int]:
         """For the health report."""
@@ -79,8 +79,8 @@ class CommandQueue:
         messages: list[Message] = []
         end_s = self._clock_s() + BUDGET_S
         for _ in range(len(self._waiting)):  # not: while there are any; whoever floods us would never let us go
-            verb, data = self._waiting.popleft()
-            messages.append(make_message("response", self._answer(verb, data, verbs)))
+            verb, data, reply = self._waiting.popleft()
+            messages.append(make_message("response", self._answer(verb, data, verbs), reply=reply))
             if self._clock_s() >= end_s:
                 break
         return messages

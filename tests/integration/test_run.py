@@ -223,6 +223,23 @@ def test_requests_are_carried_out_and_answered(
     subscriber.publish("mien/pi/front/request/ping", b"PRESS")
     subscriber.wait_for("ping", count=answered + 2)
     assert b'"status":"ok"' in subscriber.on("ping")[-1]
+
+    def ask_back(topic: str) -> list[tuple[str, bytes]]:  # as MQTT 5 asks
+        seen = len(subscriber.messages)
+        subscriber.publish("mien/pi/front/request/ping", b"", reply=(topic, b"no. 7"))
+
+        def answers() -> list[tuple[str, bytes]]:
+            return [
+                (each.topic, each.properties.CorrelationData)
+                for each in subscriber.messages[seen:]
+                if each.payload.startswith(b'{"schema":"mien.response/1"')
+            ]
+
+        wait_until(lambda: bool(answers()), what="an answer")
+        return answers()
+
+    assert ask_back("mien/pi/front/response/mine") == [("mien/pi/front/response/mine", b"no. 7")]
+    assert ask_back("mien/pi/front/event") == [("mien/pi/front/response/ping", b"no. 7")], "an answer is no event"
     child.send_signal(signal.SIGTERM)
     assert ended(child)[0] == 0
 

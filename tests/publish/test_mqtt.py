@@ -25,6 +25,7 @@ from edge.publish.base import make_message
 from edge.publish.jsonl import JsonlSink
 from edge.publish.mqtt.backoff import Backoff
 from edge.publish.mqtt.connection import Connection, Identity, Wake
+from edge.publish.mqtt.session import may_answer_on
 from edge.publish.mqtt.sink import MqttSink
 
 pytestmark = pytest.mark.broker
@@ -252,6 +253,7 @@ import sys, time
 sys.path.insert(0, sys.argv[1])
 from publish_samples import initial_messages
 from edge.config.schema import JsonlConfig, MqttConfig
+from edge.publish.mqtt.session import may_answer_on
 from edge.publish.mqtt.sink import MqttSink
 sink = MqttSink(MqttConfig(host="127.0.0.1", port=int(sys.argv[2])), device="pi", camera="front")
 sink.start()
@@ -552,3 +554,26 @@ def test_backoff_has_full_jitter_and_a_cap() -> None:
         assert backoff.next_s() <= 8
     backoff.reset()
     assert backoff.next_s() <= 1
+
+
+@pytest.mark.parametrize(
+    ("topic", "allowed"),
+    [
+        ("answers/me", True),
+        ("mien/pi/front/response/mine", True),
+        ("mien/pi/frontdoor", True),
+        ("mien/pi/front", False),
+        ("mien/pi/front/event", False),
+        ("mien/pi/front/request/pause", False),
+        ("mien/pi/back/request/pause", False),
+        ("mien/pi/back/active/set", False),
+        ("homeassistant/device/x/config", False),
+        ("$SYS/x", False),
+        ("a/+/b", False),
+        ("a/#", False),
+        ("a\0b", False),
+        ("x" * 300, False),
+    ],
+)
+def test_an_answer_goes_nowhere_where_it_would_be_taken_for_something_else(topic: str, allowed: bool) -> None:
+    assert may_answer_on(topic, base="mien/pi/front") == allowed

@@ -95,7 +95,7 @@ def _read_retained(connection: Connection, wake: Wake) -> dict[str, bytes]:
     end_s = time.monotonic() + READ_S
     while connection.closed is None and len(found) < 2 and (left_s := end_s - time.monotonic()) > 0:
         connection.poll(wake=wake, timeout_s=min(0.1, left_s))
-        found |= {topic.rpartition("/")[2]: data for topic, data in connection.take_received()}
+        found |= {each.topic.rpartition("/")[2]: each.data for each in connection.take_received()}
     return found
 
 

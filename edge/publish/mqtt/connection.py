@@ -29,6 +29,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config.schema import MqttConfig
 from edge.errors import ConfigError, PublishError
+from edge.publish.base import Reply
 from edge.publish.mqtt.credentials import make_tls_context, read_password
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,21 @@ class Acknowledgement:
     refusal: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What the broker sent.
+
+    Attributes:
+        topic: full topic.
+        data: the payload.
+        reply: where the sender wants an answer (MQTT 5); None: nowhere.
+    """
+
+    topic: str
+    data: bytes
+    reply: Reply | None = None
+
+
 class Wake:
     """Interrupts a `Connection` that waits for the network. `set` may be called by any thread."""
 
@@ -169,7 +185,7 @@ class Connection:
         self._is_silent = False
         self._last_error = ""
         self._acknowledged: list[Acknowledgement] = []
-        self._received: deque[tuple[str, bytes]] = deque(maxlen=RECEIVED_WAITING)
+        self._received: deque[Received] = deque(maxlen=RECEIVED_WAITING)
         self._subscribing: dict[int | None, str] = {}
         self._client = self._make_client()
 
@@ -202,7 +218,16 @@ class Connection:
         """Whether the socket takes another message at once."""
         return self.closed is None and not self._client.want_write()
 
-    def publish(self, topic: str, data: bytes, *, qos: Literal[0, 1], retain: bool, expiry_s: int | None = None) -> int:
+    def publish(
+        self,
+        topic: str,
+        data: bytes,
+        *,
+        qos: Literal[0, 1],
+        retain: bool,
+        expiry_s: int | None = None,
+        correlation: bytes | None = None,
+    ) -> int:
         """Hands a message to the socket.
 
         Args:
@@ -211,6 +236,7 @@ class Connection:
             qos: 0 without, 1 with acknowledgement.
             retain: whether late subscribers get it.
             expiry_s: MQTT 5: the broker forgets it after so long.
+            correlation: MQTT 5: goes with an answer, to whom it tells what was asked.
 
         Returns:
             The number that its acknowledgement will carry.
@@ -222,6 +248,8 @@ class Connection:
                 properties.ContentType = "application/json"
             if expiry_s is not None:
                 properties.MessageExpiryInterval = expiry_s
+            if correlation is not None:
+                properties.CorrelationData = correlation
         info = self._client.publish(topic, data, qos=qos, retain=retain, properties=properties)
         return info.mid
 
@@ -235,8 +263,8 @@ class Connection:
         acknowledged, self._acknowledged = self._acknowledged, []
         return acknowledged
 
-    def take_received(self) -> list[tuple[str, bytes]]:
-        """Topic and payload of what came since the last call."""
+    def take_received(self) -> list[Received]:
+        """What came since the last call."""
         taken = list(self._received)
         self._received.clear()
         return taken
@@ -394,7 +422,7 @@ class Connection:
         ):  # a retained request would be carried out again at every connect
             return
         try:
-            self._received.append((message.topic, bytes(message.payload)))
+            self._received.append(Received(message.topic, bytes(message.payload), _reply_of(message)))
         except UnicodeDecodeError:  # a broker that lets such a topic pass
             log.debug("mqtt: a topic that is not UTF-8")
 
@@ -412,6 +440,11 @@ class Connection:
 def port_of(config: MqttConfig) -> int:
     """The broker's port: as configured, else 1883, with TLS 8883."""
     return config.port or (8883 if config.tls else 1883)
+
+
+def _reply_of(message: paho.MQTTMessage) -> Reply | None:
+    topic = getattr(message.properties, "ResponseTopic", None)
+    return Reply(topic, getattr(message.properties, "CorrelationData", None)) if topic else None
 
 
 def _words(reason: str) -> str:

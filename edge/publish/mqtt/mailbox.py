@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from typing import Final
 
+from edge.publish.base import Reply
 from edge.publish.topics import TOPICS
 
 AVAILABILITY: Final = "availability"
@@ -23,13 +24,13 @@ class Mailbox:
     Attributes:
         skipped: telemetry that nobody waited for.
         online: whether ``online`` was published on the present connection.
-        responses: level below the base topic and bytes of each answer.
+        responses: level below the base topic, bytes, and where it is wanted, of each answer.
     """
 
     def __init__(self) -> None:
         self.skipped = 0
         self.online = False
-        self.responses: deque[tuple[str, bytes]] = deque(maxlen=RESPONSES_WAITING)
+        self.responses: deque[tuple[str, bytes, Reply | None]] = deque(maxlen=RESPONSES_WAITING)
         self._lock = threading.Lock()
         self._latest: dict[str, bytes] = {}
         self._dirty: dict[str, None] = {}

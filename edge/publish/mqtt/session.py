@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from edge.publish.base import RequestHandler
+from edge.publish.base import Reply, RequestHandler
 from edge.publish.encode import as_history, encode
 from edge.publish.mqtt.connection import Acknowledgement, Connection, Wake
 from edge.publish.mqtt.homeassistant import Announcement
@@ -17,6 +17,7 @@ from edge.publish.payloads import GapPayload
 
 log = logging.getLogger(__name__)
 
+REPLY_TOPIC_MAX: Final = 256
 _PACKET_OVERHEAD_BYTES: Final = 64
 HOLD_S: Final = (1.0, 60.0)
 """How long history waits after a refusal: at first, and at most; it doubles."""
@@ -75,6 +76,19 @@ class Station:
     patience_s: float
 
 
+def may_answer_on(topic: str, *, base: str) -> bool:
+    """Whether an answer may go to a topic that somebody else chose.
+
+    The broker grants us what it may not grant them: nothing below our base topic but answers, nothing on which a
+    camera takes requests or Home Assistant finds devices, and nothing that a broker hangs up on.
+    """
+    if not topic.isprintable() or len(topic) > REPLY_TOPIC_MAX or topic.startswith("$") or set(topic) & {"+", "#"}:
+        return False
+    if topic.endswith(("/config", "/active/set")) or "/request/" in topic:
+        return False
+    return not f"{topic}/".startswith(f"{base}/") or topic.startswith(f"{base}/response/")
+
+
 class Session:
     """The work of one connection, by one thread: `exchange` until it ends, then `end`.
 
@@ -110,9 +124,10 @@ class Session:
         while self._connection.ready and self._send_next():
             pass
         self._poll(timeout_s)
-        for topic, data in self._connection.take_received():
-            if not self._station.announcement.receive(topic, data) and self._on_request is not None:
-                self._on_request("active" if topic.endswith("/active/set") else topic.rpartition("/")[2], data)
+        for each in self._connection.take_received():
+            if not self._station.announcement.receive(each.topic, each.data) and self._on_request is not None:
+                verb = "active" if each.topic.endswith("/active/set") else each.topic.rpartition("/")[2]
+                self._on_request(verb, each.data, each.reply)
         self._check_acknowledgements()
 
     def say_goodbye(self, *, is_over: Callable[[], bool], timeout_s: Callable[[], float]) -> None:
@@ -151,8 +166,7 @@ class Session:
         elif retained is not None:
             self._send_retained(*retained)
         elif mailbox.responses:
-            level, data = mailbox.responses.popleft()
-            self._publish(f"{self._station.base}/{level}", data)
+            self._send_answer(*mailbox.responses.popleft())
         else:
             return self._send_telemetry()
         return True
@@ -164,6 +178,14 @@ class Session:
             return
         self._publish(f"{self._station.base}/{AVAILABILITY}", b"online", retain=True)
         self._station.mailbox.set_online()
+
+    def _send_answer(self, level: str, data: bytes, reply: Reply | None) -> None:
+        """Answer where that is wanted; on our own topic otherwise, or where it could pass for something else."""
+        base = self._station.base
+        if reply is not None and may_answer_on(reply.topic, base=base):
+            self._publish(reply.topic, data, correlation=reply.correlation)
+        else:
+            self._publish(f"{base}/{level}", data, correlation=reply.correlation if reply else None)
 
     def _send_retained(self, kind: str, data: bytes) -> None:
         self._station.mailbox.mark_sent(kind, data)
@@ -212,8 +234,9 @@ class Session:
         retain: bool = False,
         record: Record | None = None,
         expiry_s: int | None = None,
+        correlation: bytes | None = None,
     ) -> int:
-        mid = self._connection.publish(topic, data, qos=1, retain=retain, expiry_s=expiry_s)
+        mid = self._connection.publish(topic, data, qos=1, retain=retain, expiry_s=expiry_s, correlation=correlation)
         below = topic.removeprefix(f"{self._station.base}/")
         self._in_flight[mid] = _Sent(below, record, self._station.clock_ns())
         return mid

@@ -133,7 +133,7 @@ class MqttSink:
         if isinstance(payload, EventPayload):
             self._outbox.put(StoredEvent(payload.boot_id, payload.seq, message.live_until_ns, message.data))
         elif isinstance(payload, ResponsePayload):
-            self._mailbox.responses.append((f"response/{payload.verb}", message.data))
+            self._mailbox.responses.append((f"response/{payload.verb}", message.data, message.reply))
         elif TOPICS[message.kind].delivery is Delivery.LATEST:
             self._mailbox.retain(message.kind, message.data)
         else:
