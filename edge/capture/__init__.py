@@ -7,7 +7,7 @@ import os
 from typing import cast
 
 from edge.capture.base import Clock, Sleep, Source, SourceRequest
-from edge.capture.source_uri import SourceSpec, parse_source, redact
+from edge.capture.source_uri import SourceSpec, parse_source
 from edge.capture.turned import TurnedSource
 from edge.config.loader import decode_options
 from edge.config.schema import CameraConfig
@@ -27,7 +27,6 @@ __all__ = [
     "is_stills",
     "open_source",
     "parse_source",
-    "redact",
 ]
 
 SOURCES = {

@@ -26,10 +26,10 @@ import numpy as np
 from msgspec import Meta
 
 from edge.capture.base import SourceRequest
-from edge.capture.source_uri import redact
 from edge.config.schema import Section
 from edge.errors import ConfigError, MissingDependencyError, SourceError, SourceLostError
 from edge.records import Frame, Image
+from edge.system.redact import redact
 
 INSTALL = "apt-get install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
 

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from edge.errors import ConfigError
 from edge.images import is_picture, picture_kind
+from edge.system.redact import redact
 
 NETWORK_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
 NEEDS_NOTHING = frozenset({"synthetic", "demo"})
@@ -18,10 +19,6 @@ NEEDS_NOTHING = frozenset({"synthetic", "demo"})
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _KIND = re.compile(r"([a-z][a-z0-9_]*):(?!//)(.*)", re.DOTALL)
-_SECRET = re.compile(
-    r"""\b([\w-]*(?:pass(?:w(?:or)?d)?|pwd|pass?|pw|token|secret|key|auth|sig(?:nature)?))=("[^"]*"|'[^']*'|[^\s&;!]*)""",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +66,6 @@ def parse_source(text: str, *, kinds: Collection[str]) -> SourceSpec:
     if scheme:
         raise ConfigError("camera.source", f"{name!r}: {scheme[1]}:// is unknown; allowed are {_allowed(kinds)}")
     return _path(text, name)
-
-
-def redact(text: str) -> str:
-    """Return a source without its secrets, fit for messages, logs and payloads.
-
-    User and password are cut out of addresses, values of keys that sound like secrets are replaced, and the query of
-    an address goes altogether: cameras call their passwords all sorts of names there.
-    """
-    inside = r"." if _SCHEME.match(text) else r"\S"  # a pipeline has more words than one address
-    text = re.sub(rf"://({inside}*)", _redact_address, text, flags=re.DOTALL)
-    return _SECRET.sub(r"\1=…", text)
-
-
-def _redact_address(address: re.Match[str]) -> str:
-    before, at, after = address[1].rpartition("@")  # the last one: passwords hold unescaped @ and /
-    if "?" in before:  # either a ? in the password or an @ in the query
-        return "://…"
-    host, question, _ = after.partition("?")
-    return "://" + ("…@" if at else "") + host + ("?…" if question else "")
 
 
 def _path(text: str, name: str) -> SourceSpec:

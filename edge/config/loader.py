@@ -12,6 +12,7 @@ import msgspec
 
 from edge.config.schema import PATTERNS_IN_WORDS, Config
 from edge.errors import ConfigError, config_context
+from edge.system.redact import redact
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -131,8 +132,8 @@ def decode_options(raw: Mapping[str, Any], kind: type[S], *, key: str = "") -> S
 
 
 def shown(value: Any) -> str:
-    """Return a value as messages show it: on one line, shortened, without the password of an address."""
-    text = re.sub(r"://\S*@", "://…@", repr(value))
+    """Return a value as messages show it: on one line, shortened, without secrets."""
+    text = repr(redact(value)) if isinstance(value, str) else redact(repr(value))
     return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 1]}…"
 
 

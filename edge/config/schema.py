@@ -17,15 +17,18 @@ _LEVEL = r"[^/+#\s\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]"
 _END = r"$(?!\n)"
 _TOPIC_LEVEL = rf"^{_LEVEL}{{1,64}}{_END}"
 _TOPIC_LEVELS = rf"^(?!\$)(?=.{{1,128}}{_END}){_LEVEL}+(/{_LEVEL}+)*{_END}"
+_HOST = rf"^(?![^:]*:[0-9]*{_END})[^/\s@\[\]]+{_END}"
 _ADDRESS = rf"^(\[[0-9a-fA-F:.]+\]|[0-9A-Za-z.-]+):[0-9]{{1,5}}{_END}"
 PATTERNS_IN_WORDS = {
     _TOPIC_LEVEL: "1 to 64 characters without / + # or space",
     _TOPIC_LEVELS: "topic levels joined by /, without + # or space, at most 128 characters, the first not a $",
+    _HOST: "a name or an address alone, without a scheme; the port is a key of its own",
     _ADDRESS: "ADDRESS:PORT, 127.0.0.1:8089 or [::1]:8089",
 }
 TopicLevel = Annotated[str, Meta(pattern=_TOPIC_LEVEL)]
 ClientId = Annotated[str, Meta(min_length=1)]
 TopicPrefix = Annotated[str, Meta(pattern=_TOPIC_LEVELS)]
+BrokerHost = Annotated[str, Meta(pattern=_HOST)]
 ListenAddress = Annotated[str, Meta(pattern=_ADDRESS)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Expiry = Annotated[int, Meta(ge=1, le=2**32 - 1)]
@@ -199,7 +202,7 @@ class PublishConfig(Section, frozen=True):
 class MqttConfig(Section, frozen=True):
     """The broker."""
 
-    host: Annotated[str, Meta(min_length=1, description="name or address of the broker")] = "localhost"
+    host: Annotated[BrokerHost, Meta(description="name or address of the broker, without a port")] = "localhost"
     port: Annotated[Port | None, Meta(description="unset: 1883, with TLS 8883")] = None
     prefix: Annotated[TopicPrefix, Meta(description="first levels of every topic")] = "mien"
     version: Annotated[Literal["auto", "5", "3.1.1"], Meta(description="of the protocol; auto asks for 5 first")] = (

@@ -7,7 +7,6 @@ from collections import Counter
 
 from edge import __version__
 from edge.bundles.select import ChosenBundle
-from edge.capture import redact
 from edge.config.schema import Config
 from edge.contract.manifest import AnyManifest
 from edge.pipeline.build import BuiltPipeline
@@ -18,6 +17,7 @@ from edge.publish.time_context import read_moment
 from edge.publish.topics import VERSIONS
 from edge.service.runtime import Runtime
 from edge.system.host import cpu_temperature_c, resident_bytes
+from edge.system.redact import redact
 
 
 def describe_problems(runtime: Runtime) -> list[str]:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge.capture import SOURCES, is_camera, parse_source, redact
+from edge.capture import SOURCES, is_camera, parse_source
 from edge.config.loader import make_config
 from edge.errors import ConfigError, config_context
+from edge.system.redact import redact
 
 SECRETS = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), min_size=1, max_size=20).map(
     lambda text: f"5ecr3t{text}5ecr3t"

@@ -207,7 +207,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "tracker": (b'track.tracker = "x"', "track.tracker: 'x' is unknown; there are kalman"),
     "delegate": (b'emotion.delegate = "npu"', "emotion.delegate: 'npu' is unknown; there are xnnpack, edgetpu"),
     "sink": (b'publish.sinks = ["kafka"]', "publish.sinks: 'kafka' is unknown; there are mqtt, jsonl"),
-    "scheme": (b'camera.source = "ftp://a/b"', "camera.source: 'ftp://a/b': ftp:// is unknown; allowed are"),
+    "scheme": (b'camera.source = "ftp://a/live"', "camera.source: 'ftp://a/live': ftp:// is unknown; allowed are"),
     "option": (b'camera.options = {lop = true}\ncamera.source = "a.mp4"', "camera.options.lop: unknown key; there are"),
 }
 

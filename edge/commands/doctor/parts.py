@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from edge.capture import SOURCES, parse_source, redact
+from edge.capture import SOURCES, parse_source
 from edge.capture.v4l2 import LINKS, find_identity
 from edge.commands.doctor.findings import LOAD_LIBRARY, Finding, Subject, note, ok, run_child, wrong
+from edge.system.redact import redact
 
 MODELS_TIMEOUT_S: Final = 120.0
 CAMERA_TIMEOUT_S: Final = 30.0
