@@ -45,6 +45,7 @@ from edge.system.crash_guard import CrashGuard
 from edge.system.host import limit_malloc_arenas
 from edge.system.metrics import Metrics, Speedometer
 from edge.system.sdnotify import notify
+from edge.system.secrets import take_variable
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ class Daemon:
         """
         config, metrics = self._config, Metrics()
         check_choices(config)
+        take_variable(config.mqtt.password_env)
         if not is_camera(config.camera):
             self._open_source(None).close()  # a file that cannot be read is an error before anything is announced
         built = build_pipeline(

@@ -22,6 +22,28 @@ def find_credential(name_or_path: str) -> Path:
     return Path(name_or_path)
 
 
+_taken: dict[str, str] = {}
+"""Variables that hold a secret, and are no longer in the environment."""
+
+
+def take_variable(name: str | None) -> None:
+    """Take a secret out of the environment, before a child (a pipeline, a delegate's trial) inherits it."""
+    if name is not None and name in os.environ:
+        _taken[name] = os.environ.pop(name)
+
+
+def read_variable(name: str, *, key: str) -> str:
+    """Return the value of an environment variable, or what it was before `take_variable`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    secret = os.environ.get(name, _taken.get(name))
+    if secret is None:
+        raise ConfigError(key, f"{name} is not in the environment")
+    return secret
+
+
 def read_secret(name_or_path: str, *, key: str) -> str:
     """The first line of a file without its end.
 

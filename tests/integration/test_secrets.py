@@ -95,6 +95,24 @@ def test_a_daemon_with_passwords_shows_them_nowhere(
         assert not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO) or path.suffix == ".topic", path
 
 
+def test_a_password_of_the_environment_does_not_reach_a_child(
+    broker: Mosquitto, run: Start, subscribe: Callable[..., Subscriber]
+) -> None:
+    require_tool("gst-launch-1.0", "apt-get install gstreamer1.0-tools gstreamer1.0-plugins-base")
+    subscriber = subscribe(broker.port, username="anna", password=MQTT_PASSWORD)
+    extra = 'username = "anna"\npassword_env = "BROKER_PASSWORD"\n'
+    source = "gstreamer:videotestsrc is-live=true ! videoconvert"
+    child = run(toml_for(source, port=broker.port, extra=extra, loop=False), BROKER_PASSWORD=MQTT_PASSWORD)
+    subscriber.wait_for("camera", b"live")
+    environments = [
+        (status.parent / "environ").read_bytes()
+        for status in Path("/proc").glob("[1-9]*/status")
+        if f"\nPPid:\t{child.pid}\n" in status.read_text()
+    ]
+    assert environments
+    assert not [found for found in environments if MQTT_PASSWORD.encode() in found]
+
+
 @pytest.mark.parametrize("command", [("config", "check"), ("run", "--config"), ("doctor", "--config")], ids=" ".join)
 def test_a_mistake_beside_a_password_does_not_show_it(command: tuple[str, ...], tmp_path: Path) -> None:
     file = tmp_path / "mien.toml"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 
 from edge.config.schema import MqttConfig
 from edge.errors import ConfigError
-from edge.system.secrets import find_credential, read_secret
+from edge.system.secrets import find_credential, read_secret, read_variable
 
 
 def read_password(config: MqttConfig) -> str | None:
@@ -29,9 +28,7 @@ def read_password(config: MqttConfig) -> str | None:
     if config.username is None:
         raise ConfigError("mqtt.username", "unset, but there is a password")
     if config.password_env is not None:
-        if config.password_env not in os.environ:
-            raise ConfigError("mqtt.password_env", f"{config.password_env} is not in the environment")
-        return os.environ[config.password_env]
+        return read_variable(config.password_env, key="mqtt.password_env")
     return read_secret(str(config.password_file), key="mqtt.password_file")
 
 
