@@ -269,6 +269,23 @@ class MqttConfig(Section, frozen=True):
         return f"{plain}-{hashlib.sha256(self.base_topic(device, camera).encode()).hexdigest()[:8]}"
 
 
+class PowerConfig(Section, frozen=True):
+    """Doing less on a machine that is too hot or too busy; …/problem and …/health say so."""
+
+    governor: Annotated[
+        bool, Meta(description="by steps: the detector rests longer, fewer frames, a smaller detector")
+    ] = True
+    max_temperature_c: Annotated[
+        float, Meta(ge=30, le=120, description="of the hottest thermal zone; a Raspberry Pi slows down at 80 to 85")
+    ] = 80
+    max_busy: Annotated[
+        float, Meta(gt=0, le=1, description="share of the time that inference may take, waiting for a core included")
+    ] = 0.9
+    hold_s: Annotated[
+        float, Meta(ge=1, le=3600, description="a step is kept so long at least, three times so long before going back")
+    ] = 10
+
+
 class HomeAssistantConfig(Section, frozen=True):
     """Entities that appear in Home Assistant by themselves, over its MQTT integration."""
 
@@ -332,6 +349,7 @@ class Config(Section, frozen=True):
     quality: QualityConfig = QualityConfig()
     events: EventsConfig = EventsConfig()
     publish: PublishConfig = PublishConfig()
+    power: PowerConfig = PowerConfig()
     mqtt: MqttConfig = MqttConfig()
     homeassistant: HomeAssistantConfig = HomeAssistantConfig()
     jsonl: JsonlConfig = JsonlConfig()

@@ -44,6 +44,10 @@ AUTO_WIDTH, SMALL_WIDTH, SMALL_CAMERA_WIDTH = 640, 320, 352
 """``detect.bundle = "auto"`` takes 640 pixels, for cameras up to 352 pixels wide 320."""
 
 
+OpenedDetector = tuple[FaceDetector, ChosenBundle[DetectManifest] | None]
+"""A detector with its bundle; None where it is the user's own file."""
+
+
 @dataclass(slots=True)
 class BuiltPipeline:
     """A pipeline with its parts, for reports and measurements.
@@ -55,6 +59,8 @@ class BuiltPipeline:
         emotion: the emotion model's bundle, with the model as it runs now.
         delegate_reason: why the CPU runs the model instead of the configured delegate; None when it does not.
         delegate_supervisor: tries the delegate again; None where the CPU was asked for.
+        reopen_detector: opens the configured detector again, or (True) a smaller one.
+        is_small: whether the smaller one is in use.
     """
 
     pipeline: Pipeline
@@ -63,11 +69,28 @@ class BuiltPipeline:
     emotion: ChosenBundle[EmotionManifest]
     delegate_reason: str | None = None
     delegate_supervisor: DelegateSupervisor | None = None
+    reopen_detector: Callable[[bool], OpenedDetector] | None = None
+    is_small: bool = False
 
     @property
     def bundles(self) -> tuple[ChosenBundle[Any], ...]:
         """Both bundles, the emotion model's first."""
         return (self.emotion, self.detector_bundle) if self.detector_bundle else (self.emotion,)
+
+    def use_small_detector(self, *, small: bool) -> bool:
+        """Look with a shipped detector for 320 pixels, or with the configured one again.
+
+        Returns:
+            Whether something changed: a detector of the user's own, and one that is as small, stays.
+        """
+        name = self.detector_bundle.manifest.name if self.detector_bundle else ""
+        is_smallest = name.startswith(f"yunet-{SMALL_WIDTH}x") and not self.is_small
+        if small == self.is_small or self.reopen_detector is None or self.detector_bundle is None or is_smallest:
+            return False
+        self.detector, self.detector_bundle = self.reopen_detector(small)
+        self.pipeline.replace_detector(self.detector)
+        self.is_small = small
+        return True
 
     def write_trace(self, config: Config, write: Callable[[bytes], object], *, stills: bool) -> None:
         """Take down what is seen from now on, in numbers; see `edge.pipeline.trace`.
@@ -122,13 +145,18 @@ def build_pipeline(
         rules=rules,
         crash_guard=crash_guard,
     )
-    detector_bundle = _choose_detector(config, frame_wh, rules=rules, crash_guard=crash_guard)
-    detector = open_detector(
-        config.detect,
-        score=min(config.detect.score, config.track.keep_score),
-        manifest=detector_bundle.manifest if detector_bundle else None,
-        network=detector_bundle.model.interpreter if detector_bundle else None,
-    )
+
+    def reopen_detector(small: bool) -> OpenedDetector:
+        bundle = _choose_detector(config, frame_wh, rules=rules, crash_guard=crash_guard, small=small)
+        detector = open_detector(
+            config.detect,
+            score=min(config.detect.score, config.track.keep_score),
+            manifest=bundle.manifest if bundle else None,
+            network=bundle.model.interpreter if bundle else None,
+        )
+        return detector, bundle
+
+    detector, detector_bundle = reopen_detector(False)
     new_id = TrackIds(random.SystemRandom() if seed is None else random.Random(seed))
     pipeline = Pipeline(
         detector=detector,
@@ -148,7 +176,7 @@ def build_pipeline(
         views=ViewSchedule(mirror=config.emotion.mirror, time_constant_ms=config.smooth.time_constant_ms),
         metrics=metrics or Metrics(),
     )
-    built = BuiltPipeline(pipeline, detector, detector_bundle, emotion)
+    built = BuiltPipeline(pipeline, detector, detector_bundle, emotion, reopen_detector=reopen_detector)
     if delegate is not None:
         built.delegate_supervisor = DelegateSupervisor(
             delegate,
@@ -164,20 +192,25 @@ def build_pipeline(
 
 
 def _choose_detector(
-    config: Config, frame_wh: tuple[int, int] | None, *, rules: BundleRules, crash_guard: CrashGuard | None
+    config: Config,
+    frame_wh: tuple[int, int] | None,
+    *,
+    rules: BundleRules,
+    crash_guard: CrashGuard | None,
+    small: bool,
 ) -> ChosenBundle[DetectManifest] | None:
-    """Load the bundle of a detector that takes one."""
+    """Load the bundle of a detector that takes one; ``small`` is a shipped one whatever is configured."""
     if config.detect.detector not in BUNDLED:
         return None
-    auto = _shipped_detector(frame_wh)
-    name = auto if config.detect.bundle == "auto" else config.detect.bundle
+    auto = _shipped_detector(frame_wh, small=small)
+    name = auto if small or config.detect.bundle == "auto" else config.detect.bundle
     return choose_bundle(name, load_detect_bundle, fallback=auto, rules=rules, crash_guard=crash_guard)
 
 
-def _shipped_detector(frame_wh: tuple[int, int] | None) -> str:
+def _shipped_detector(frame_wh: tuple[int, int] | None, *, small: bool) -> str:
     """Return the name of the shipped detector nearest in shape to the camera."""
     width, height = frame_wh or (4, 3)
-    wanted = SMALL_WIDTH if frame_wh and width <= SMALL_CAMERA_WIDTH else AUTO_WIDTH
+    wanted = SMALL_WIDTH if small or (frame_wh and width <= SMALL_CAMERA_WIDTH) else AUTO_WIDTH
 
     def misfit(name: str) -> float:
         canvas_height = int(name.rpartition("x")[2])

@@ -37,8 +37,14 @@ class DetectionSchedule:
 
     def __init__(self, config: DetectConfig) -> None:
         self._runs_always = config.schedule == "every_frame"
-        self._max_rest_ns = config.max_rest_ms * 1e6
+        self._configured_ns = self._max_rest_ns = config.max_rest_ms * 1e6
+        self._configured_always = self._runs_always
         self.reset()
+
+    def rest_at_least(self, rest_ms: float) -> None:
+        """Let the detector rest up to so long, or as configured where that is longer; 0: as configured."""
+        self._runs_always = self._configured_always and not rest_ms
+        self._max_rest_ns = max(self._configured_ns, rest_ms * 1e6)
 
     def reset(self) -> None:
         """Forget the last detection: the detector runs on the next frame."""

@@ -121,6 +121,16 @@ class Pipeline:
         if self.trace:
             self.trace.settings(smooth, quality)
 
+    def rest_at_least(self, rest_ms: float) -> None:
+        """Let the detector rest up to so long, also where it looks at every frame; 0: as configured."""
+        self._schedule.rest_at_least(rest_ms)
+        self._registration = self._registration or (Registration() if rest_ms else None)
+
+    def replace_detector(self, detector: FaceDetector) -> None:
+        """Look with another detector from the next frame on; the present one is freed."""
+        self._detector.close()
+        self._detector = detector
+
     def replace_interpreter(self, interpreter: Interpreter) -> None:
         """Run the same emotion model on something else from the next frame on."""
         self._classifier.replace_interpreter(interpreter)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import Literal
 
 import msgspec
 
@@ -178,6 +179,7 @@ class Vitals:
     sinks: Mapping[str, tuple[str, Mapping[str, int]]]
     temperature_c: float | None
     rss_bytes: int | None
+    degraded: Literal["thermal", "load"] | None = None
 
 
 def make_health(vitals: Vitals, *, last_seq: int, origin: Origin, moment: Moment) -> HealthPayload:
@@ -200,6 +202,7 @@ def make_health(vitals: Vitals, *, last_seq: int, origin: Origin, moment: Moment
         sinks={name: SinkPart(status=status, counts=dict(counts)) for name, (status, counts) in vitals.sinks.items()},
         temperature_c=None if vitals.temperature_c is None else round(vitals.temperature_c, 1),
         rss_bytes=vitals.rss_bytes,
+        degraded=vitals.degraded,
     )
 
 

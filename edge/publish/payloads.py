@@ -178,6 +178,10 @@ class HealthPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag=
     sinks: Annotated[dict[str, SinkPart], Meta(description="every sink by its name")]
     temperature_c: Annotated[float | None, Meta(description="of the processor; null where it cannot be read")]
     rss_bytes: Annotated[int | None, Meta(description="resident memory; null where it cannot be read")]
+    degraded: Annotated[
+        Literal["thermal", "load"] | None,
+        Meta(description="why less is done than configured, see `…/problem`; null: nothing is left out"),
+    ] = None
 
 
 class ModelPart(Payload, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ from edge.records import Frame
 from edge.service.base_topic import claim_base_topic
 from edge.service.check import check_choices
 from edge.service.command_queue import CommandQueue, Verb
+from edge.service.governor import Governor
 from edge.service.inference_loop import TICK_S, InferenceLoop
 from edge.service.runtime import Runtime
 from edge.service.status import describe_status, make_info, make_origin, report_health
@@ -206,6 +207,7 @@ class Daemon:
                 camera_news=camera_news,
                 commands=commands,
                 metrics=metrics,
+                governor=Governor(config.power),
                 trace=trace,
                 page=page,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from typing import Final
@@ -11,9 +12,13 @@ from edge.infer.delegate_fallback import DelegateUpdate
 from edge.publish import Moment, make_message
 from edge.publish.time_context import read_moment
 from edge.records import Frame
+from edge.service.governor import LOOK_NS
 from edge.service.runtime import Runtime
 from edge.service.status import describe_problems, make_info, make_vitals
 from edge.system.metrics import Speedometer
+from edge.system.power import read_power
+
+log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.25
 """The longest wait for a frame: then the clock, the camera and the requests get their turn."""
@@ -35,6 +40,7 @@ class InferenceLoop:
         self._runtime = runtime
         self._max_frames = max_frames
         self._fps = Speedometer(runtime.started_ns)
+        self._looked_ns, self._busy_ns, self._next_ns = runtime.started_ns, 0, 0
         self.inferred = self.turns = self.faces = 0
 
     def run(self) -> None:
@@ -48,6 +54,7 @@ class InferenceLoop:
             self._tell_camera()
             self._take_changes()
             moment = read_moment()
+            self._govern(moment)
             self._report(moment)
             if frame is not None:
                 self._take_frame(frame, moment)
@@ -69,11 +76,29 @@ class InferenceLoop:
             self._adopt(update)
 
     def _adopt(self, update: DelegateUpdate) -> None:
-        built, publisher, sinks = self._runtime.built, self._runtime.publisher, self._runtime.sinks
+        built, publisher = self._runtime.built, self._runtime.publisher
         built.apply_update(update)
         publisher.origin = replace(publisher.origin, delegate=built.emotion.model.interpreter.delegate)
-        info = make_info(built, self._runtime.config, publisher.origin, previous=sinks.previous())
-        self._runtime.send([make_message("info", info)])
+        self._tell_info()
+
+    def _tell_info(self) -> None:
+        runtime = self._runtime
+        info = make_info(runtime.built, runtime.config, runtime.publisher.origin, previous=runtime.sinks.previous())
+        runtime.send([make_message("info", info)])
+
+    def _govern(self, moment: Moment) -> None:
+        """Look at the machine from time to time, and do less or more."""
+        runtime, past_ns = self._runtime, moment.now_ns - self._looked_ns
+        if past_ns < LOOK_NS:
+            return
+        busy, self._looked_ns, self._busy_ns = min(1.0, self._busy_ns / past_ns), moment.now_ns, 0
+        if not runtime.governor.update(read_power(), busy=busy, now_ns=moment.now_ns):
+            return
+        effort, built = runtime.governor.effort, runtime.built
+        log.warning("%s", runtime.governor.describe() or "no longer degraded: all is done as configured")
+        built.pipeline.rest_at_least(effort.rest_ms)
+        if built.use_small_detector(small=effort.small_detector):
+            self._tell_info()
 
     def _report(self, moment: Moment) -> None:
         """Tell what is wrong when it changed, and the health report when it is due."""
@@ -94,7 +119,14 @@ class InferenceLoop:
         if moment.age_ms(frame.timestamp_ns) > runtime.config.camera.max_frame_age_ms:
             runtime.metrics.counts["too_old"] += 1
             return
+        max_hz = runtime.governor.effort.max_hz
+        if max_hz is not None and frame.timestamp_ns < self._next_ns:
+            runtime.metrics.counts["governed"] += 1
+            return
+        self._next_ns = 0 if max_hz is None else frame.timestamp_ns + round(1e9 / max_hz)
+        begun_ns = time.monotonic_ns()
         step = runtime.built.pipeline.step(frame)
+        self._busy_ns += time.monotonic_ns() - begun_ns
         after = read_moment()
         runtime.send(runtime.publisher.step(step, moment=after))
         runtime.metrics.record("frame_age", after.now_ns - frame.timestamp_ns)

@@ -14,6 +14,7 @@ from edge.pipeline.build import BuiltPipeline
 from edge.publish import Fanout, Message, Publisher
 from edge.records import Frame
 from edge.service.command_queue import CommandQueue
+from edge.service.governor import Governor
 from edge.service.trace_file import TraceFile
 from edge.system.metrics import Metrics
 
@@ -38,6 +39,7 @@ class Runtime:
         commands: requests that came over the network.
         metrics: latencies and counters.
         trace: of what is seen; None: none was asked for.
+        governor: chooses how much is done.
         page: the live page; None where it is not wanted.
     """
 
@@ -52,6 +54,7 @@ class Runtime:
     camera_news: deque[tuple[CameraState, str]]
     commands: CommandQueue
     metrics: Metrics
+    governor: Governor
     trace: TraceFile | None = None
     page: PageSink | None = None
 

@@ -16,7 +16,8 @@ from edge.publish.payloads import BootMark, CameraPart, DelegatePart, HealthPayl
 from edge.publish.time_context import read_moment
 from edge.publish.topics import VERSIONS
 from edge.service.runtime import Runtime
-from edge.system.host import cpu_temperature_c, resident_bytes
+from edge.system.host import resident_bytes
+from edge.system.power import read_power
 from edge.system.redact import redact
 
 
@@ -27,6 +28,10 @@ def describe_problems(runtime: Runtime) -> list[str]:
     problems += [f"model: {bundle.reason}" for bundle in built.bundles if bundle.reason]
     if built.delegate_reason:
         problems.append(f"delegate: {built.delegate_reason}")
+    if degraded := runtime.governor.describe():
+        problems.append(degraded)
+    if runtime.governor.is_under_voltage:
+        problems.append("power: the supply is too weak (under-voltage)")
     if runtime.trace is not None and runtime.trace.problem:
         problems.append(runtime.trace.problem)
     return problems + runtime.sinks.problems()
@@ -105,7 +110,8 @@ def make_vitals(runtime: Runtime, moment: Moment, *, fps: float) -> Vitals:
         | {"corrupt": runtime.grabber.corrupt, "hung": runtime.grabber.hung}
         | runtime.commands.counts(),
         sinks=runtime.sinks.report(),
-        temperature_c=cpu_temperature_c(),
+        temperature_c=read_power().temperature_c,
+        degraded=runtime.governor.cause,
         rss_bytes=resident_bytes(),
     )
 
@@ -131,4 +137,6 @@ def describe_status(runtime: Runtime, *, camera: str, fps: float, faces: int) ->
     stages = runtime.metrics.percentiles()
     age = f"{stages['frame_age'].p50_ms:.0f} ms old" if "frame_age" in stages else "no frame yet"
     models = describe_models(runtime.built)
-    return f"camera {camera}, {fps:.1f} fps, {age}, {faces} faces, {models}, {runtime.sinks.status()}"
+    degraded = runtime.governor.describe()
+    parts = (f"camera {camera}, {fps:.1f} fps, {age}, {faces} faces, {models}", degraded, runtime.sinks.status())
+    return ", ".join(filter(None, parts))

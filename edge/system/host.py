@@ -28,18 +28,6 @@ def limit_malloc_arenas(count: int) -> None:
         mallopt(_M_ARENA_MAX, count)
 
 
-def cpu_temperature_c() -> float | None:
-    """Temperature of the hottest thermal zone in °C; None where there is no sensor."""
-    return max(filter(None, map(_read_zone, Path("/sys/class/thermal").glob("thermal_zone*/temp"))), default=None)
-
-
-def _read_zone(file: Path) -> float | None:
-    try:
-        return int(file.read_text()) / 1000
-    except (OSError, ValueError):
-        return None  # a zone that is switched off
-
-
 def machine_id() -> str:
     """What tells this machine from one that runs a copy of its card: a board's serial number, else the system's id."""
     for file in (Path("/proc/device-tree/serial-number"), Path("/etc/machine-id")):

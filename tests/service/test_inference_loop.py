@@ -13,10 +13,11 @@ from publish_samples import ORIGIN, a_face, a_step, an_info, moment
 
 from edge.capture.grabber import CameraState
 from edge.capture.latest_frame import LatestSlot
-from edge.config.schema import Config, PublishConfig
+from edge.config.schema import Config, PowerConfig, PublishConfig
 from edge.publish.base import Message
 from edge.publish.publisher import Publisher
 from edge.records import Frame
+from edge.service.governor import Governor
 from edge.service.inference_loop import InferenceLoop
 from edge.system.metrics import Metrics
 
@@ -44,7 +45,8 @@ def test_a_frame_from_before_a_pause_does_not_bring_the_faces_back(state: Camera
         live=SimpleNamespace(take=lambda: None),
         built=SimpleNamespace(pipeline=_Pipeline(), delegate_supervisor=None, bundles=(), delegate_reason=""),
         sinks=SimpleNamespace(problems=list, report=dict), commands=SimpleNamespace(counts=dict),
-        grabber=SimpleNamespace(reconnects=0, too_old=0, corrupt=0, hung=0), trace=None,
+        grabber=SimpleNamespace(reconnects=0, too_old=0, corrupt=0, hung=0),
+        trace=None, governor=Governor(PowerConfig()),
     )  # fmt: skip
     loop = InferenceLoop(runtime, max_frames=None)
     loop.run()
