@@ -18,17 +18,21 @@ _END = r"$(?!\n)"
 _TOPIC_LEVEL = rf"^{_LEVEL}{{1,64}}{_END}"
 _TOPIC_LEVELS = rf"^(?!\$)(?=.{{1,128}}{_END}){_LEVEL}+(/{_LEVEL}+)*{_END}"
 _HOST = rf"^(?![^:]*:[0-9]*{_END})[^/\s@\[\]]+{_END}"
+_WEB_ADDRESS = rf"^https?://[^\s/]+(/\S*)?{_END}"
 _ADDRESS = rf"^(\[[0-9a-fA-F:.]+\]|[0-9A-Za-z.-]+):[0-9]{{1,5}}{_END}"
 PATTERNS_IN_WORDS = {
     _TOPIC_LEVEL: "1 to 64 characters without / + # or space",
     _TOPIC_LEVELS: "topic levels joined by /, without + # or space, at most 128 characters, the first not a $",
     _HOST: "a name or an address alone, without a scheme; the port is a key of its own",
+    _WEB_ADDRESS: "http://… or https://…",
     _ADDRESS: "ADDRESS:PORT, 127.0.0.1:8089 or [::1]:8089",
 }
 TopicLevel = Annotated[str, Meta(pattern=_TOPIC_LEVEL)]
 ClientId = Annotated[str, Meta(min_length=1)]
 TopicPrefix = Annotated[str, Meta(pattern=_TOPIC_LEVELS)]
 BrokerHost = Annotated[str, Meta(pattern=_HOST)]
+AreaName = Annotated[str, Meta(min_length=1, max_length=64)]
+WebAddress = Annotated[str, Meta(pattern=_WEB_ADDRESS)]
 ListenAddress = Annotated[str, Meta(pattern=_ADDRESS)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Expiry = Annotated[int, Meta(ge=1, le=2**32 - 1)]
@@ -294,6 +298,10 @@ class HomeAssistantConfig(Section, frozen=True):
     status_topic: Annotated[TopicPrefix, Meta(description="where it says online when it has started")] = (
         "homeassistant/status"
     )
+    area: Annotated[AreaName | None, Meta(description="area that it suggests for the camera; unset: none")] = None
+    per_component: Annotated[
+        bool, Meta(description="a message for each entity, for programs that do not know device discovery")
+    ] = False
 
 
 class JsonlConfig(Section, frozen=True):
@@ -312,6 +320,9 @@ class PageConfig(Section, frozen=True):
     hosts: Annotated[
         tuple[str, ...], Meta(description="names that it may be called by, beside localhost and addresses")
     ] = ()
+    url: Annotated[
+        WebAddress | None, Meta(description="where people reach it; Home Assistant links to it; unset: no link")
+    ] = None
     token_file: Annotated[
         str | None, Meta(description="file whose first line opens the page; under systemd: page-token")
     ] = None

@@ -23,15 +23,16 @@ LONG = {
     "avty_tpl": "availability_template", "p": "platform", "uniq_id": "unique_id", "stat_t": "state_topic",
     "val_tpl": "value_template", "dev_cla": "device_class", "ops": "options", "stat_cla": "state_class", "ic": "icon",
     "ent_cat": "entity_category", "evt_typ": "event_types", "json_attr_t": "json_attributes_topic",
-    "json_attr_tpl": "json_attributes_template",
+    "json_attr_tpl": "json_attributes_template", "exp_aft": "expire_after", "unit_of_meas": "unit_of_measurement",
 }  # fmt: skip
-LONG_DEVICE = {"ids": "identifiers", "mf": "manufacturer", "mdl": "model", "sw": "sw_version"}
+LONG_DEVICE = {"ids": "identifiers", "mf": "manufacturer", "mdl": "model", "sw": "sw_version", "hw": "hw_version",
+               "sa": "suggested_area", "cu": "configuration_url"}  # fmt: skip
 LONG_ORIGIN = {"sw": "sw_version", "url": "support_url"}
 
 TEXT = {"type": "string", "minLength": 1}
 SUBSCRIBED = {"type": "string", "minLength": 1, "maxLength": 65535, "pattern": r"^[^\x00-\x1f\x7f-\x9f]+$"}
 ENTITY = {
-    "name": TEXT, "unique_id": TEXT, "state_topic": SUBSCRIBED,
+    "name": TEXT, "unique_id": TEXT, "state_topic": SUBSCRIBED, "availability_topic": SUBSCRIBED,
     "icon": {"type": "string", "pattern": "^mdi:[a-z0-9-]+$"},
     "value_template": TEXT, "json_attributes_topic": SUBSCRIBED, "json_attributes_template": TEXT,
     "entity_category": {"enum": ["diagnostic", "config"]},
@@ -53,11 +54,13 @@ COMPONENTS = [
     component(
         "sensor",
         [],
-        device_class={"enum": ["enum"]},  # of its many the one that we use
+        device_class={"enum": ["enum", "duration", "data_size", "temperature"]},  # of its many those that we use
+        unit_of_measurement={"enum": ["ms", "B", "°C"]},
+        expire_after={"type": "integer", "minimum": 1},
         options={"type": "array", "items": TEXT, "minItems": 1, "uniqueItems": True},
         state_class={"enum": ["measurement", "total", "total_increasing"]},
     ),
-    component("binary_sensor", [], device_class={"enum": ["connectivity", "problem"]}),
+    component("binary_sensor", [], device_class={"enum": ["connectivity", "problem", "occupancy"]}),
     component("event", ["event_types"], event_types={"type": "array", "items": TEXT, "minItems": 1}),
 ]
 SCHEMA = {
@@ -74,7 +77,8 @@ SCHEMA = {
                 "identifiers": {"type": "array", "items": TEXT, "minItems": 1},
                 "connections": {"type": "array"},
             }
-            | dict.fromkeys(("name", "manufacturer", "model", "sw_version", "hw_version", "serial_number"), TEXT),
+            | dict.fromkeys(("name", "manufacturer", "model", "sw_version", "hw_version", "serial_number"), TEXT)
+            | {"suggested_area": TEXT, "configuration_url": {"type": "string", "pattern": "^https?://"}},
         },
         "origin": {
             "type": "object",

@@ -23,7 +23,7 @@ from edge.contract.labels import LABELS
 from edge.errors import ConfigError, config_context
 from edge.publish import check_sinks
 from edge.publish.base import make_message
-from edge.publish.encode import dominant_emotion, encode, make_event
+from edge.publish.encode import Vitals, dominant_emotion, encode, make_event
 from edge.publish.mqtt.backoff import Backoff
 from edge.publish.mqtt.homeassistant import Discovery
 from edge.publish.mqtt.owned import OwnedTopics
@@ -49,6 +49,15 @@ def message(discovery: Discovery = DISCOVERY) -> dict[str, Any]:
 def entities(discovery: Discovery = DISCOVERY) -> dict[str, dict[str, Any]]:
     components: dict[str, dict[str, Any]] = expand(message(discovery))["components"]
     return components
+
+
+def health_payload(*, temperature_c: float | None) -> bytes:
+    vitals = Vitals(
+        uptime_s=9, fps=14.9, frame_age=None, stages={}, drops=3, reconnects=0, counts={},
+        sinks={"mqtt": ("connected", {"queued": 2})}, temperature_c=temperature_c, rss_bytes=104857600,
+    )  # fmt: skip
+    publisher = Publisher(PublishConfig(), origin=ORIGIN, max_frame_age_ms=1000)
+    return publisher.health(vitals, moment=moment())[0].data
 
 
 def problems_payload(*problems: str) -> bytes:
@@ -109,7 +118,77 @@ def test_the_entities_are_those_that_the_readme_promises() -> None:
         "camera": ("binary_sensor", "connectivity"),
         "camera_state": ("sensor", "enum"),
         "problem": ("binary_sensor", "problem"),
+        "occupancy": ("binary_sensor", "occupancy"),
+        "fps": ("sensor", None),
+        "frame_age": ("sensor", "duration"),
+        "memory": ("sensor", "data_size"),
+        "temperature": ("sensor", "temperature"),
+        "drops": ("sensor", None),
+        "queue": ("sensor", None),
     }
+
+
+def test_the_event_entity_never_comes_back_with_its_last_event() -> None:
+    without = {name for name, entity in entities().items() if "availability_topic" not in entity}
+    assert without == {"event"}
+
+
+@pytest.mark.parametrize(("told", "state"), [(b"unknown", "None"), (b"0", "OFF"), (b"1", "ON"), (b"12", "ON")])
+def test_somebody_is_there_nobody_is_there_or_it_is_not_known(told: bytes, state: str) -> None:
+    assert render(entities()["occupancy"]["value_template"], told) == state
+
+
+def test_diagnostics_are_what_the_health_report_says_and_unknown_where_it_does_not() -> None:
+    report = health_payload(temperature_c=None)
+    shown = {
+        key: render(entity["value_template"], report)
+        for key, entity in entities().items()
+        if entity.get("state_topic", "").endswith("/health")
+    }
+    assert shown == {
+        "fps": "14.9", "frame_age": "None", "memory": "104857600", "temperature": "None", "drops": "3", "queue": "2",
+    }  # fmt: skip
+    assert {entity["expire_after"] for entity in entities().values() if "expire_after" in entity} == {91}
+
+
+def test_faces_are_attributes_and_null_while_they_are_not_known() -> None:
+    template = entities()["count"]["json_attributes_template"]
+    state = {"faces": [{"track": "a", "emotion": "happy", "confidence": 0.9, "since": "t", "reason": None}]}
+    shown = [
+        json.loads(render(template, json.dumps(each).encode())) for each in (state, {"faces": []}, {"faces": None})
+    ]
+    assert shown == [
+        {"faces": [{"track": "a", "emotion": "happy", "since": "t"}]},
+        {"faces": []},
+        {"faces": None},
+    ]
+
+
+def test_the_device_says_where_it_stands_and_where_its_page_is() -> None:
+    raw = {"homeassistant": {"area": "Hall"}, "page": {"enabled": True, "url": "http://pi:8089"}}
+    device = message(Discovery.of(make_config(raw)))["dev"]
+    assert (device["sa"], device["cu"]) == ("Hall", "http://pi:8089")
+    assert not {"sa", "cu"} & message()["dev"].keys()
+    off = make_config({"page": {"url": "http://pi:8089"}})
+    assert "cu" not in message(Discovery.of(off))["dev"], "a page that is not served is no link"
+
+
+def test_a_message_for_each_entity_says_the_same_as_one_for_the_device() -> None:
+    raw = {"device": "pi", "camera": {"name": "front"}, "homeassistant": {"per_component": True}}
+    discovery = Discovery.of(make_config(raw))
+    messages = {topic: json.loads(data) for topic, data in discovery.messages(an_info()).items()}
+    assert list(messages) == discovery.topics
+    found = {}
+    for topic, payload in messages.items():
+        prefix, _, rest = topic.partition("/")
+        match = TOPIC.fullmatch(rest)
+        assert prefix == "homeassistant"
+        assert match is not None
+        assert match["node_id"] == discovery.device_id
+        shared = {key: payload.pop(key) for key in ("dev", "o", "qos")}
+        assert shared == {key: message()[key] for key in shared}
+        found[match["object_id"]] = payload | {"p": match["component"]}
+    assert found == message()["cmps"]
 
 
 def test_a_switch_and_a_button_are_there_where_requests_are_carried_out() -> None:

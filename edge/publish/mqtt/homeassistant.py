@@ -22,6 +22,7 @@ from edge.publish.mqtt.mailbox import Mailbox
 from edge.publish.mqtt.owned import OwnedTopics, retained_topics
 from edge.publish.payloads import CameraState, InfoPayload
 from edge.records import EventType
+from edge.system.host import board_name
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,41 @@ EVENT_ATTRIBUTES: Final = ("track", "emotion", "previous", "confidence", "reason
 """Fields of an event that become attributes of the event entity; all of them would fill Home Assistant's database."""
 KNOWN: Final = f"{{{{ None if value == '{UNKNOWN}' else value }}}}"
 """Template of a state that may be unknown: Home Assistant takes ``None`` for that."""
+FACES: Final = (
+    "{% set told = namespace(faces=[]) %}{% for face in value_json.faces or [] %}{% set told.faces = told.faces + "
+    "[{'track': face.track, 'emotion': face.emotion, 'since': face.since}] %}{% endfor %}"
+    "{{ {'faces': none if value_json.faces is none else told.faces} | to_json }}"
+)
+"""Template of the faces as attributes; without confidences, which move all the time, and each change is a row."""
+DIAGNOSTICS: Final[Mapping[str, dict[str, Any]]] = {
+    "fps": {"name": "Frames per second", "ic": "mdi:speedometer", "val_tpl": "{{ value_json.fps }}"},
+    "frame_age": {
+        "name": "Frame age",
+        "dev_cla": "duration",
+        "unit_of_meas": "ms",
+        "val_tpl": "{{ value_json.frame_age_ms.p50 if value_json.frame_age_ms else None }}",
+    },
+    "memory": {
+        "name": "Memory",
+        "dev_cla": "data_size",
+        "unit_of_meas": "B",
+        "val_tpl": "{{ value_json.rss_bytes }}",
+    },
+    "temperature": {
+        "name": "Processor temperature",
+        "dev_cla": "temperature",
+        "unit_of_meas": "°C",
+        "val_tpl": "{{ value_json.temperature_c }}",
+    },
+    "drops": {
+        "name": "Dropped frames",
+        "ic": "mdi:filmstrip-off",
+        "stat_cla": "total_increasing",
+        "val_tpl": "{{ value_json.drops }}",
+    },
+    "queue": {"name": "Waiting events", "ic": "mdi:tray-full", "val_tpl": "{{ value_json.queue_depth }}"},
+}
+"""Entities that are read out of ``…/health``. ``None`` is what Home Assistant takes for unknown."""
 BIRTH: Final = b"online"
 """What Home Assistant says on its status topic when it has started."""
 
@@ -42,6 +78,8 @@ class Discovery:
         base: base topic of what is published.
         name: of the device, for people.
         can_pause: whether requests are carried out (``mqtt.requests``): a switch and a button appear.
+        health_s: how often ``…/health`` comes; diagnostics that are three times as old are not known any more.
+        page_url: address of the live page; None: there is none, or nobody said.
         identity: of an earlier start, where one is noted: the device stays the same under another name.
     """
 
@@ -49,6 +87,8 @@ class Discovery:
     base: str
     name: str
     can_pause: bool = False
+    health_s: float = 30
+    page_url: str | None = None
     identity: str | None = None
 
     @classmethod
@@ -56,7 +96,15 @@ class Discovery:
         """The discovery that a configuration describes, whether or not it is enabled."""
         base = config.mqtt.base_topic(config.device_name, config.camera.name)
         name = f"Mien {config.device_name} {config.camera.name}"
-        return cls(config.homeassistant, base, name, can_pause=config.mqtt.requests, identity=identity)
+        return cls(
+            config.homeassistant,
+            base,
+            name,
+            can_pause=config.mqtt.requests,
+            health_s=config.publish.health_s,
+            page_url=config.page.url if config.page.enabled else None,
+            identity=identity,
+        )
 
     @property
     def device_id(self) -> str:
@@ -74,7 +122,7 @@ class Discovery:
     @property
     def topics(self) -> list[str]:
         """Where the messages go."""
-        return [f"{self.config.discovery_prefix}/device/{self.device_id}/config"]
+        return list(self.describe(labels=(), model=""))
 
     def describe(self, *, labels: Sequence[str], model: str) -> dict[str, dict[str, Any]]:
         """The messages by their topics.
@@ -83,8 +131,18 @@ class Discovery:
             labels: of the emotion model.
             model: its name and version.
         """
-        [topic] = self.topics
-        return {topic: self._describe_device(labels=labels, model=model)}
+        prefix, entities = self.config.discovery_prefix, self._entities(labels)
+        shared = {"dev": self._describe_device(model), "o": {"name": "mien", "sw": __version__}, "qos": 1}
+        for key, entity in entities.items():
+            entity["uniq_id"] = f"{self.device_id}_{key}"
+            if key != "event":  # one that comes back would tell its last event again, and automations would fire
+                entity["avty_t"] = f"{self.base}/availability"
+        if not self.config.per_component:
+            return {f"{prefix}/device/{self.device_id}/config": shared | {"cmps": entities}}
+        return {
+            f"{prefix}/{entity.pop('p')}/{self.device_id}/{key}/config": shared | entity
+            for key, entity in entities.items()
+        }
 
     def messages(self, info: InfoPayload) -> dict[str, bytes]:
         """The messages by their topics as they are published, for what runs here."""
@@ -92,18 +150,12 @@ class Discovery:
         described = self.describe(labels=info.labels, model=model)
         return {topic: msgspec.json.encode(message) for topic, message in described.items()}
 
-    def _describe_device(self, *, labels: Sequence[str], model: str) -> dict[str, Any]:
-        return {
-            "dev": {"ids": [self.device_id], "name": self.name, "mf": "Mien", "mdl": model, "sw": __version__},
-            "o": {"name": "mien", "sw": __version__},
-            "avty_t": f"{self.base}/availability",
-            "qos": 1,
-            "cmps": {
-                key: entity | {"uniq_id": f"{self.device_id}_{key}"} for key, entity in self._entities(labels).items()
-            },
-        }
+    def _describe_device(self, model: str) -> dict[str, Any]:
+        where = {"hw": board_name(), "sa": self.config.area, "cu": self.page_url}
+        known = {key: text for key, text in where.items() if text}
+        return {"ids": [self.device_id], "name": self.name, "mf": "Mien", "mdl": model, "sw": __version__} | known
 
-    def _entities(self, labels: Sequence[str]) -> Mapping[str, dict[str, Any]]:
+    def _entities(self, labels: Sequence[str]) -> dict[str, dict[str, Any]]:
         fields = ", ".join(f"'{name}': value_json.{name}" for name in EVENT_ATTRIBUTES)
         diagnostic = {"p": "binary_sensor", "ent_cat": "diagnostic"}
         problem = f"{self.base}/problem"
@@ -115,6 +167,15 @@ class Discovery:
                 "stat_t": f"{self.base}/count",
                 "val_tpl": KNOWN,
                 "stat_cla": "measurement",
+                "json_attr_t": f"{self.base}/state",
+                "json_attr_tpl": FACES,
+            },
+            "occupancy": {
+                "p": "binary_sensor",
+                "name": "Occupancy",
+                "dev_cla": "occupancy",
+                "stat_t": f"{self.base}/count",
+                "val_tpl": f"{{{{ None if value == '{UNKNOWN}' else 'OFF' if value == '0' else 'ON' }}}}",
             },
             "emotion": {
                 "p": "sensor",
@@ -159,7 +220,21 @@ class Discovery:
                 "json_attr_tpl": "{{ {'problems': value_json.problems} | to_json }}",
             },
         }
-        return entities | (self._controls() if self.can_pause else {})
+        return entities | self._diagnostics() | (self._controls() if self.can_pause else {})
+
+    def _diagnostics(self) -> dict[str, dict[str, Any]]:
+        """Numbers of the health report; unavailable when it does not come."""
+        return {
+            key: {
+                "p": "sensor",
+                "ent_cat": "diagnostic",
+                "stat_t": f"{self.base}/health",
+                "exp_aft": int(3 * self.health_s) + 1,
+                "stat_cla": "measurement",
+            }
+            | entity
+            for key, entity in DIAGNOSTICS.items()
+        }
 
     def _controls(self) -> dict[str, dict[str, Any]]:
         """Entities that ask for something; only where requests are carried out."""
