@@ -15,12 +15,11 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 from brokers import Mosquitto, wait_until
+from browsers import browser
 from daemons import toml_for
 from paho.mqtt.enums import CallbackAPIVersion
 
 pytest.importorskip("starlette", reason="the extra `page` is not installed")
-
-from page.conftest import browser
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(240)]
 
