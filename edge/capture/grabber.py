@@ -361,7 +361,8 @@ class Grabber:
         if (state, detail) == self._told:
             return
         self._told = self.state, self.detail = state, detail
-        _log.info("camera %s%s", state.value, f": {detail}" if detail else "")
+        level = logging.WARNING if state is CameraState.LOST else logging.INFO
+        _log.log(level, "camera %s%s", state.value, f": {detail}" if detail else "")
         self._on_state(state, detail)
 
 

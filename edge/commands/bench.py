@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import platform
 import subprocess
 import sys
@@ -25,11 +26,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track as progress
 from rich.table import Table
+from rich.text import Text
 
 from edge import __version__
-from edge.capture import open_source
+from edge.capture import SOURCES, open_source, parse_source
 from edge.config.loader import make_config
 from edge.config.schema import Config
+from edge.errors import SourceError
 from edge.pipeline.build import BuiltPipeline, build_pipeline
 from edge.records import Frame
 from edge.system.host import machine_name, resident_bytes
@@ -38,6 +41,10 @@ from edge.system.metrics import Percentiles, percentiles_of
 SCHEMA = "mien.bench/1"
 WARM_UP_FRAMES = 20
 MAX_FRAMES = 600
+MAX_BYTES = 256 << 20
+"""Of the frames of a round, which are in memory: decoding is not measured."""
+MEASURED_MIN = 50
+"""A source with fewer frames is run through more often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,7 @@ def run_bench(
     settings = {"camera.source": source or "demo", "detect.schedule": "every_frame", **overrides}
     config = make_config(overrides=settings)
     frames = _read_frames(config)
+    loops = max(loops, math.ceil((WARM_UP_FRAMES + MEASURED_MIN) / len(frames)))
     built = build_pipeline(config, frame_wh=frames[0].size_wh, seed=0)
     timings = _measure(built, config, frames, loops=loops, err=err)
     report = _report(built, config, timings, frames[0].size_wh)
@@ -86,9 +94,20 @@ def run_bench(
 
 
 def _read_frames(config: Config) -> list[Frame]:
-    """Return the frames of one round, in memory, so that decoding is not measured."""
+    """Return the frames of one round: as many as `MAX_FRAMES` and `MAX_BYTES` allow, and one at least.
+
+    Raises:
+        SourceError: there is none.
+    """
+    frames: list[Frame] = []
     with closing(open_source(config.camera, clock=time.monotonic_ns, paced=False)) as source:
-        return list(itertools.islice(iter(source.read, None), MAX_FRAMES))
+        for frame in itertools.islice(iter(source.read, None), MAX_FRAMES):
+            frames.append(frame)
+            if (len(frames) + 1) * frame.image.nbytes > MAX_BYTES:
+                break
+    if not frames:
+        raise SourceError(source.name, "holds no frame")
+    return frames
 
 
 def _measure(built: BuiltPipeline, config: Config, frames: list[Frame], *, loops: int, err: Console) -> Timings:
@@ -161,29 +180,47 @@ def _as_dict(percentiles: Percentiles) -> dict[str, float]:
     return {"p50": percentiles.p50_ms, "p95": percentiles.p95_ms, "p99": percentiles.p99_ms}
 
 
-def _measure_start_up(config: Config, *, frames: int = 100) -> dict[str, float]:
-    """Run the real daemon as a child: seconds from process start to the first inferred frame, and its memory."""
+def _measure_start_up(config: Config, *, frames: int = 100) -> dict[str, float | str | None]:
+    """Run the real daemon as a child: seconds from process start to the first inferred frame, and its memory.
+
+    Returns:
+        ``first_frame_s``, ``daemon_rss_mb``; null with a ``reason`` where the daemon ended before.
+    """
+    is_file = parse_source(config.camera.source, kinds=SOURCES).kind in ("video", "pictures")
+    options = "options = { loop = true }\n" if is_file else ""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "bench.toml"
         file.write_text(
-            f"[camera]\nsource = {json.dumps(config.camera.source)}\noptions = {{ loop = true }}\n"
+            f"[camera]\nsource = {json.dumps(_absolute(config.camera.source, is_file=is_file))}\n{options}"
             '[publish]\nsinks = ["jsonl"]\nfaces_hz = 120\n'
         )
         command = [sys.executable, "-m", "edge", "run", "--config", str(file)]
         start = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        with (
+            (Path(folder) / "log").open("w+b") as log,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as child,
+        ):
             assert child.stdout is not None
-            seen, first, rss = 0, 0.0, 0.0
+            seen, first_s = 0, 0.0
             for line in child.stdout:
                 if b'"faces"' not in line:
                     continue
                 seen += 1
-                first = first or time.perf_counter() - start
+                first_s = first_s or time.perf_counter() - start
                 if seen >= frames:
-                    rss = resident_bytes(child.pid) / 1e6
-                    break
-            child.terminate()
-    return {"first_frame_s": round(first, 3), "daemon_rss_mb": round(rss, 1)}
+                    rss_mb = resident_bytes(child.pid) / 1e6
+                    child.terminate()
+                    return {"first_frame_s": round(first_s, 3), "daemon_rss_mb": round(rss_mb, 1), "reason": None}
+            child.wait()
+            log.seek(0)
+            said = log.read().decode(errors="replace").strip().splitlines()[-1:]
+    why = f"the daemon ended with {child.returncode} after {seen} frames: {''.join(said)}"
+    return {"first_frame_s": round(first_s, 3) or None, "daemon_rss_mb": None, "reason": why}
+
+
+def _absolute(source: str, *, is_file: bool) -> str:
+    """Return a source as a child in another folder finds it."""
+    return str(Path(source).expanduser().absolute()) if is_file and ":" not in source else source
 
 
 def _print_report(report: dict[str, Any], out: Console) -> None:
@@ -202,6 +239,9 @@ def _print_report(report: dict[str, Any], out: Console) -> None:
         f"\n{report['frames_per_s']:g} frames/s with {report['faces_per_frame']:g} faces a frame; "
         f"the whole step takes [bold]{report['step_over_bare']:.3f} ×[/] the bare models"
     )
+    if start_up["reason"]:
+        out.print(Text(f"daemon: not measured: {start_up['reason']}", style="red"))
+        return
     out.print(
         f"daemon: first frame after {start_up['first_frame_s']:.2f} s, {start_up['daemon_rss_mb']:.0f} MB resident"
     )

@@ -181,7 +181,8 @@ class Screen:
 
 run.DRAW_INTERVAL_S = 1e-4
 signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
-daemon, listener, story = Fake(poll=lambda: None), Fake(messages=queue.Queue()), Fake(availability="online")
+daemon, listener = Fake(poll=lambda: None), Fake(messages=queue.Queue())
+story = Fake(availability="online", never_saw=False)
 for _ in range(int(sys.argv[1])):
     with run.stop_on_signals() as stop:
         run._watch(daemon, listener, story, Screen(), seconds=0, stop=stop)
@@ -204,6 +205,16 @@ def test_a_camera_that_is_not_there_is_one_line_and_the_daemon_s_exit_code() -> 
     assert done.returncode == 1
     assert done.stderr.startswith("mien: error: /nowhere/film.mp4")
     assert done.stderr.count("\n") == 1
+
+
+@needs_amqtt
+@needs_models
+def test_a_camera_that_shows_nothing_is_said_with_the_reason_and_what_to_do() -> None:
+    done = subprocess.run([*COMMAND, "--camera", "83"], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert done.returncode == 1
+    assert re.match(r"mien: error: camera: .*there is no camera /dev/video83.*ls /dev/video\*", done.stderr)
+    assert done.stderr.count("\n") == 1
+    assert "published" not in done.stdout, "no summary of nothing"
 
 
 @needs_amqtt

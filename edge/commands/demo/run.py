@@ -20,11 +20,16 @@ from edge.commands.demo.listener import Listener
 from edge.commands.demo.story import Story
 from edge.commands.demo.terminal import Screen, open_screen
 from edge.errors import EXIT_CLEAN, MienError
+from edge.system.redact import redact
 
 BASE = "mien/demo/camera"
 DRAW_INTERVAL_S = 0.1
 CLEAN_CODES = (EXIT_CLEAN, -signal.SIGTERM)
 """The second one where it was told to end before it had begun to listen to signals."""
+CAMERA_LOST = "camera lost: "
+"""In the daemon's log, before the reason."""
+CAMERA_PATIENCE_S = 5.0
+"""For a camera that is lost and has not shown anything yet."""
 FAREWELL_S = 1.0
 """For what the daemon says last to come back from the broker."""
 
@@ -90,6 +95,8 @@ def _run(*, seconds: float, camera: str | None, stop: StopRequest) -> int:
                 _drain(listener, story, screen, until_s=time.monotonic() + FAREWELL_S)
         if code not in CLEAN_CODES:
             raise _failure(log, code)
+        if story.never_saw and not stop.asked:
+            raise _no_camera(log, camera)
         screen.summarize(story)
     return EXIT_CLEAN
 
@@ -103,8 +110,12 @@ def _watch(
     seconds: float,
     stop: StopRequest,
 ) -> None:
-    """Show what arrives until the time is over (from when the daemon is online), a stop, or the daemon's end."""
-    end_s = None
+    """Show what arrives until the time is over (from when the daemon is online), a stop, or the daemon's end.
+
+    A camera that is lost before its first picture gets `CAMERA_PATIENCE_S` to come.
+    """
+    end_s: float | None = None
+    came_s = time.monotonic()
     while not stop.asked and daemon.poll() is None:
         if end_s is None and seconds and story.availability == "online":
             end_s = time.monotonic() + seconds
@@ -112,6 +123,10 @@ def _watch(
             return
         _take_all(listener, story, screen)
         screen.show(story)
+        if not story.never_saw:
+            came_s = time.monotonic()
+        elif time.monotonic() - came_s >= CAMERA_PATIENCE_S:
+            return
         time.sleep(DRAW_INTERVAL_S)
 
 
@@ -165,3 +180,13 @@ def _failure(log: IO[bytes], code: int) -> MienError:
     error = MienError(words)
     error.exit_code = code if code > 0 else MienError.exit_code
     return error
+
+
+def _no_camera(log: IO[bytes], camera: str | None) -> MienError:
+    """Return why the camera showed nothing, in the daemon's words, and what to do."""
+    log.seek(0)
+    said = [line for line in log.read().decode(errors="replace").splitlines() if CAMERA_LOST in line]
+    why = said[-1].partition(CAMERA_LOST)[2] if said else f"{redact(camera or 'demo')}: no picture came"
+    return MienError(
+        f"camera: {why}; `mien demo` alone shows pictures of people, ls /dev/video* the cameras that are there"
+    )

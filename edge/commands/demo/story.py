@@ -41,6 +41,11 @@ class Story:
         self._tracks: set[str] = set()
         self._seqs: set[int] = set()
 
+    @property
+    def never_saw(self) -> bool:
+        """Whether the camera is lost and no frame came before that."""
+        return self.camera == "lost" and self.faces is None
+
     def take(self, level: str, received: Received) -> None:
         """Add one message.
 

@@ -33,7 +33,7 @@ def check_models(subject: Subject) -> list[Finding]:
             wrong(
                 "models",
                 said,
-                fix="mien bundle verify NAME says more; what ships comes back with: pip install --force-reinstall mien",
+                fix="mien bundle verify NAME says more; what ships comes back when Mien is installed again",
             )
         ]
     told = json.loads(said)
