@@ -85,6 +85,16 @@ def ha_preview(
 
 
 @app.command()
+def example(
+    name: Annotated[str, typer.Argument(help="Which one; an unknown name lists them.", metavar="NAME")],
+) -> None:
+    """Print a file for another program: Prometheus, Grafana, Telegraf, Node-RED, Home Assistant's blueprints."""
+    from edge.commands.example import read_example
+
+    print(read_example(name), end="")
+
+
+@app.command()
 def forget(
     config: OptionalConfigFile = None,
     camera: Annotated[
