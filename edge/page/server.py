@@ -41,7 +41,7 @@ CONNECTIONS_MAX: Final = 64
 HEADER_MAX_BYTES: Final = 16_384
 FORM_MAX_BYTES: Final = 4_096
 QUIET_MAX_S: Final = 10.0
-"""A connection that has not sent a whole request for so long is closed."""
+"""A connection that has not sent a whole request, or has taken nothing of its answer, for so long is closed."""
 BEAT_S: Final = 5.0
 """A viewer hears something at least so often, or knows that the connection is dead."""
 STOP_S: Final = 0.5
@@ -290,10 +290,16 @@ class _BoundedProtocol(H11Protocol):
             return
         super().connection_made(transport)
         self._served: object = None
+        self._unsent = 0
         self._timer = self.loop.call_later(QUIET_MAX_S, self._close_quiet)
 
     def _close_quiet(self) -> None:
-        """Close a connection that answers nothing and got no new request since the last look."""
+        """Close a connection that answers nothing and got no new request since the last look, or takes nothing."""
+        unsent = self.transport.get_write_buffer_size() if self.flow.write_paused else 0
+        if unsent and unsent == self._unsent:  # while it is paused nothing is added
+            self.transport.abort()
+            return
+        self._unsent = unsent
         cycle: RequestResponseCycle | None = self.cycle
         if (cycle is None or cycle.response_complete) and cycle is self._served:
             self.transport.close()

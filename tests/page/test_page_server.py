@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +228,39 @@ def test_a_viewer_who_never_reads_misses_and_delays_nobody(serve: Serve) -> None
         events = [wait_for(stream, "event")["seq"] for _ in range(EVENTS_KEPT)]
         assert events[-1] == 20_000
         assert page.thread.failure is None
+
+
+def test_a_viewer_who_never_reads_is_let_go_and_one_who_reads_stays(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.page.server.QUIET_MAX_S", 1.0)
+    page = serve()
+    reading = page.watch()
+
+    def read() -> None:
+        with suppress(http.client.HTTPException, OSError, ValueError):  # the page ends
+            while reading.read(4096):
+                pass
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with socket.socket() as lazy:
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lazy.connect(("127.0.0.1", page.port))
+        lazy.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_until(lambda: page.board.viewers == 2, what="two viewers")
+        info = make_message("info", an_info())
+        begin_s = time.monotonic()
+        while page.board.viewers == 2 and time.monotonic() - begin_s < 20:
+            page.board.put(info)
+            time.sleep(0.001)
+        assert page.board.viewers == 1
+        for _ in range(30):
+            page.board.put(info)
+            time.sleep(0.1)
+        assert page.board.viewers == 1
+    page.thread.stop(timeout_s=5)
+    reader.join(5)
 
 
 def test_a_stop_hangs_up_on_viewers_without_a_traceback(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
