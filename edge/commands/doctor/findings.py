@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -19,13 +19,14 @@ LOAD_LIBRARY: Final = "--load-library"
 STATE_DIR: Final = Path("/var/lib/mien")
 
 
+Status: TypeAlias = Literal["ok", "note", "wrong"]
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that was looked at."""
 
     check: Annotated[str, Meta(description="what was looked at: python, broker, …")]
-    status: Annotated[
-        Literal["ok", "note", "wrong"], Meta(description="note: worth knowing, and it works; wrong: it does not")
-    ]
+    status: Annotated[Status, Meta(description="note: worth knowing, and it works; wrong: it does not")]
     found: Annotated[str, Meta(description="one line")]
     fix: Annotated[str, Meta(description="what to do about it; empty where there is nothing to do")] = ""
 

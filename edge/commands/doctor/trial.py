@@ -8,17 +8,22 @@ import os
 import sys
 import time
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 import msgspec
+import numpy as np
 
-from edge.capture import open_source
+from edge.capture import is_camera, open_source
+from edge.commands.doctor.content import Picture, doubt_pictures
 from edge.commands.doctor.findings import LOAD_LIBRARY, Subject
 from edge.config.loader import load_config
 from edge.config.schema import Config
 from edge.errors import MienError, config_context
 from edge.infer.delegates import without_own_library
 from edge.pipeline.build import build_pipeline
+from edge.records import Frame
 
 
 def try_models(subject: Subject) -> str:
@@ -46,8 +51,16 @@ def try_models(subject: Subject) -> str:
     return json.dumps({"found": found, "models": reasons, "delegate": built.delegate_reason, "left_out": left_out})
 
 
+FRAMES_MAX: Final = 5
+LOOK_S: Final = 2.0
+"""For so many frames at most: the first of a camera are often dark."""
+
+
 def try_camera(subject: Subject) -> str:
-    """Open the source and take a frame.
+    """Open the source, take a few frames and look at them.
+
+    Returns:
+        JSON: ``found``, what it delivers; ``doubt``, why that is no picture to work with, or null.
 
     Raises:
         MienError: no source, or no frame.
@@ -58,8 +71,26 @@ def try_camera(subject: Subject) -> str:
         path = subject.secret_path(name, credential="camera-password", suffix="camera-password")
         camera = msgspec.structs.replace(camera, options={**camera.options, "password_file": path})
     with closing(open_source(camera, clock=time.monotonic_ns, paced=False)) as source:
-        frame = source.read()
-    return "opens, and ends without a frame" if frame is None else "delivers {}x{} pixels".format(*frame.size_wh)
+        begin_s, frames = time.monotonic(), []
+        for frame in islice(iter(source.read, None), FRAMES_MAX):
+            frames.append(frame)
+            if time.monotonic() - begin_s > LOOK_S:
+                break
+    if not frames:
+        return json.dumps({"found": "opens, and ends without a frame", "doubt": "there is no picture in it"})
+    size_wh = frames[-1].size_wh
+    emotion, _ = without_own_library(subject.config.emotion)
+    config = msgspec.structs.replace(subject.config, emotion=emotion)
+    built = build_pipeline(config, frame_wh=size_wh)
+    with closing(built.pipeline):
+
+        def find(picture: Picture) -> list[float]:
+            faces = built.detector.detect(Frame(np.ascontiguousarray(picture), 0, 0, "doctor"))
+            return [float(score) for score in faces.scores]
+
+        pictures = [frame.image for frame in frames]
+        doubt = doubt_pictures(pictures, is_live=is_camera(camera), find=find)
+    return json.dumps({"found": "delivers {}x{} pixels".format(*size_wh), "doubt": doubt})
 
 
 def main() -> None:
