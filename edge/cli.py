@@ -88,7 +88,7 @@ def ha_preview(
 def example(
     name: Annotated[str, typer.Argument(help="Which one; an unknown name lists them.", metavar="NAME")],
 ) -> None:
-    """Print a file for another program: Prometheus, Grafana, Telegraf, Node-RED, Home Assistant's blueprints."""
+    """Print a file for other programs (Prometheus, Grafana, Node-RED, …), or a notice to hang up."""
     from edge.commands.example import read_example
 
     print(read_example(name), end="")
@@ -108,6 +108,16 @@ def forget(
 
     with config_context(config or "configuration"):
         forget_camera(load_config(config) if config else Config(), file=config, camera=camera, console=out)
+
+
+@app.command()
+def privacy(config: OptionalConfigFile = None) -> None:
+    """Show what is read, kept and sent to whom with this configuration. Nothing is opened or sent."""
+    from edge.commands.privacy import show_privacy
+    from edge.config.loader import load_config
+    from edge.config.schema import Config
+
+    show_privacy(load_config(config) if config else Config(), file=config, console=out)
 
 
 @app.command()
@@ -240,6 +250,8 @@ def config_check(file: Annotated[Path, typer.Argument(help="Configuration file (
     with config_context(file):
         check_config(config)
     out.print(f"{file}: good")
+    if config.privacy.use_context is None:
+        out.print(f"{file}: privacy.use_context is unset: `info` does not say what expressions are read for")
 
 
 @config_app.command("schema")

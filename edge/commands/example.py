@@ -1,4 +1,4 @@
-"""`mien example`: files for other programs, ready to use."""
+"""`mien example`: files for other programs and for people, ready to use."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ FILES: Final = {
     "blueprint-emotion": "blueprint-emotion.yaml",
     "blueprint-camera-away": "blueprint-camera-away.yaml",
     "blueprint-nobody": "blueprint-nobody.yaml",
+    "notice": "notice.html",
 }
 """Name to its file in ``edge/examples/ready``."""
 

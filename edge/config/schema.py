@@ -19,16 +19,19 @@ _TOPIC_LEVEL = rf"^{_LEVEL}{{1,64}}{_END}"
 _TOPIC_LEVELS = rf"^(?!\$)(?=.{{1,128}}{_END}){_LEVEL}+(/{_LEVEL}+)*{_END}"
 _HOST = rf"^(?![^:]*:[0-9]*{_END})[^/\s@\[\]]+{_END}"
 _WEB_ADDRESS = rf"^https?://[^\s/]+(/\S*)?{_END}"
+_WORDS = rf"^(?=.{{10,200}}{_END}).*\S.*\S"
 _ADDRESS = rf"^(\[[0-9a-fA-F:.]+\]|[0-9A-Za-z.-]+):[0-9]{{1,5}}{_END}"
 PATTERNS_IN_WORDS = {
     _TOPIC_LEVEL: "1 to 64 characters without / + # or space",
     _TOPIC_LEVELS: "topic levels joined by /, without + # or space, at most 128 characters, the first not a $",
     _HOST: "a name or an address alone, without a scheme; the port is a key of its own",
     _WEB_ADDRESS: "http://… or https://…",
+    _WORDS: "the reason in words, 10 to 200 characters on one line",
     _ADDRESS: "ADDRESS:PORT, 127.0.0.1:8089 or [::1]:8089",
 }
 TopicLevel = Annotated[str, Meta(pattern=_TOPIC_LEVEL)]
 ClientId = Annotated[str, Meta(min_length=1)]
+ExemptionText = Annotated[str, Meta(pattern=_WORDS)]
 TopicPrefix = Annotated[str, Meta(pattern=_TOPIC_LEVELS)]
 BrokerHost = Annotated[str, Meta(pattern=_HOST)]
 AreaName = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -341,6 +344,19 @@ class PageConfig(Section, frozen=True):
         return host.strip("[]"), int(port)
 
 
+class PrivacyConfig(Section, frozen=True):
+    """What expressions are read for, as whoever sets this up declares it."""
+
+    use_context: Annotated[
+        Literal["home", "research", "retail", "medical", "workplace", "education"] | None,
+        Meta(description="what expressions are read for; `info` says it; workplace and education need `exemption`"),
+    ] = None
+    exemption: Annotated[
+        ExemptionText | None,
+        Meta(description="the medical or safety reason that allows it there (EU AI Act, Article 5); `info` says it"),
+    ] = None
+
+
 class LogConfig(Section, frozen=True):
     """The log on standard error."""
 
@@ -365,6 +381,7 @@ class Config(Section, frozen=True):
     homeassistant: HomeAssistantConfig = HomeAssistantConfig()
     jsonl: JsonlConfig = JsonlConfig()
     page: PageConfig = PageConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     log: LogConfig = LogConfig()
 
     @property

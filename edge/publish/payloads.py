@@ -230,6 +230,13 @@ class BootMark(Payload, frozen=True, kw_only=True):
     last_seq: LastSeq
 
 
+class PrivacyPart(Payload, frozen=True, kw_only=True):
+    """What expressions are read for, as configured."""
+
+    use_context: Annotated[str | None, Meta(description="privacy.use_context; null where nobody said")]
+    exemption: Annotated[str | None, Meta(description="the reason given for a workplace or a place of education")]
+
+
 class InfoPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="mien.info/1"):
     """What runs here: ``…/info``, retained."""
 
@@ -245,6 +252,7 @@ class InfoPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="m
     detector: ModelPart
     delegate: DelegatePart
     parity: ParityPart | None
+    privacy: PrivacyPart = PrivacyPart(use_context=None, exemption=None)
 
 
 class ProblemPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="mien.problem/1"):

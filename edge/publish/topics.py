@@ -76,7 +76,7 @@ class Topic:
 TOPICS: Final[Mapping[str, Topic]] = {
     "info": Topic(payload=InfoPayload, delivery=Delivery.LATEST),
     "camera": Topic(payload=str, delivery=Delivery.LATEST, homeassistant=True),
-    "state": Topic(payload=StatePayload, delivery=Delivery.LATEST),
+    "state": Topic(payload=StatePayload, delivery=Delivery.LATEST, homeassistant=True),
     "count": Topic(payload=str, delivery=Delivery.LATEST, homeassistant=True, recorded=False),
     "emotion": Topic(payload=str, delivery=Delivery.LATEST, homeassistant=True, recorded=False),
     "counts": Topic(payload=str, delivery=Delivery.LATEST, recorded=False),
@@ -86,7 +86,7 @@ TOPICS: Final[Mapping[str, Topic]] = {
     "event": Topic(payload=EventPayload, delivery=Delivery.EVENT, homeassistant=True),
     "history": Topic(payload=HistoryEventPayload | GapPayload, delivery=Delivery.EVENT),
     "response": Topic(payload=ResponsePayload, delivery=Delivery.EVENT, recorded=False),
-    "health": Topic(payload=HealthPayload, delivery=Delivery.TELEMETRY),
+    "health": Topic(payload=HealthPayload, delivery=Delivery.TELEMETRY, homeassistant=True),
     "faces": Topic(payload=FacesPayload, delivery=Delivery.TELEMETRY),
 }
 """Name, which is the last level in MQTT, to its row. After a connect the retained ones are sent in this order."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from edge.bundles.signing import check_keys
 from edge.capture import check_source
 from edge.config.loader import shown
-from edge.config.schema import Config
+from edge.config.schema import Config, PrivacyConfig
 from edge.detect import DETECTORS
 from edge.errors import ConfigError
 from edge.infer.delegates import parse_delegate, without_own_library
@@ -15,6 +17,9 @@ from edge.page.access import check_page
 from edge.pipeline.build import build_pipeline
 from edge.publish import check_sinks
 from edge.track import TRACKERS
+
+NEEDS_EXEMPTION: Final = ("workplace", "education")
+"""Where the EU's AI Act, Article 5(1)(f), forbids to infer emotions, except for medical or safety reasons."""
 
 
 def check_config(config: Config) -> None:
@@ -54,3 +59,18 @@ def check_choices(config: Config) -> None:
     check_source(config.camera)
     check_sinks(config)
     check_page(config.page)
+    check_privacy(config.privacy)
+
+
+def check_privacy(privacy: PrivacyConfig) -> None:
+    """Refuse what needs a reason and gives none.
+
+    Raises:
+        ConfigError: a workplace or a place of education without an exemption.
+    """
+    if privacy.use_context in NEEDS_EXEMPTION and privacy.exemption is None:
+        raise ConfigError(
+            "privacy.exemption",
+            f"unset, and privacy.use_context is {privacy.use_context}: emotions may be read there for a medical or "
+            "safety reason alone (EU AI Act, Article 5); write that reason here",
+        )

@@ -12,7 +12,16 @@ from edge.contract.manifest import AnyManifest
 from edge.pipeline.build import BuiltPipeline
 from edge.publish import Moment, Origin, Vitals
 from edge.publish.encode import make_health
-from edge.publish.payloads import BootMark, CameraPart, DelegatePart, HealthPayload, InfoPayload, ModelPart, ParityPart
+from edge.publish.payloads import (
+    BootMark,
+    CameraPart,
+    DelegatePart,
+    HealthPayload,
+    InfoPayload,
+    ModelPart,
+    ParityPart,
+    PrivacyPart,
+)
 from edge.publish.time_context import read_moment
 from edge.publish.topics import VERSIONS
 from edge.service.runtime import Runtime
@@ -82,6 +91,7 @@ def make_info(built: BuiltPipeline, config: Config, origin: Origin, *, previous:
         detector=_model_part(built.detector_bundle) if built.detector_bundle else own_file,
         delegate=delegate,
         parity=parity,
+        privacy=PrivacyPart(use_context=config.privacy.use_context, exemption=config.privacy.exemption),
     )
 
 
