@@ -19,7 +19,7 @@ DARK: Final = 12.0
 FLAT: Final = 2.0
 """Standard deviation of grey below which a picture shows nothing."""
 FACES_MARGIN: Final = 0.05
-"""By how much the best face's score must be better in a turned picture: five portraits upside down lost 0.06 to 0.26."""
+"""By how much the best face's score must be better when turned: five portraits upside down lost 0.06 to 0.26."""
 
 
 def doubt_pictures(
