@@ -133,7 +133,7 @@ def test_a_real_camera_is_a_tile_and_a_page_and_what_happens_to_it_is_seen(
     browser.get(f"{address}?camera=mien%2Fpi%2Ffront")
     wait_text(browser, "#camera", "live")
     wait_text(browser, "#events", "appeared")
-    wait_text(browser, "#away", "Where faces are is not published")
+    wait_text(browser, "#away", "Where faces are was not told")
     wait_text(browser, "#faces", "since ")
     child.send_signal(signal.SIGTERM)
     wait_text(browser, "#camera", "offline")
