@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
+from rich.text import Text
 
 from edge.errors import ConversionError
 from edge.system.files import encode_json, replace_file
@@ -33,7 +34,7 @@ class Progress:
         if self._status is None:
             print(line, file=self._console.file, flush=True)
         else:
-            self._status.update(line)
+            self._status.update(Text(line))  # not markup: paths have brackets, too
 
     def __enter__(self) -> Progress:
         if self._status is not None:

@@ -24,15 +24,17 @@ app.command()(data_commands.data)
 app.command()(data_commands.prepare)
 app.command()(data_commands.copies)
 app.command()(data_commands.evaluate)
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False)
+err = Console(stderr=True, highlight=False, markup=False)
 
 RecipeName = Annotated[
     str, typer.Argument(help="A recipe file, the name of one of Mien's, or a run folder.", metavar="RECIPE")
 ]
 DataSpecs = Annotated[
     list[str] | None,
-    typer.Option("--data", "-d", help="A data set; may be given again.", metavar="[FORMAT:]PATH[@KEY=VALUE,…]"),
+    typer.Option(
+        "--data", "-d", help=f"{data_commands.DATA_HELP} May be given again.", metavar="[FORMAT:]PATH[@KEY=VALUE,…]"
+    ),
 ]
 RunFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
 Weights = Annotated[
@@ -126,7 +128,7 @@ def distill(
     epochs: Epochs = None,
     weights: Weights = None,
 ) -> None:
-    """Train a recipe with a [distill] table on what its teachers say."""
+    r"""Train a recipe with a \[distill] table on what its teachers say."""
     _fit(recipe, out_folder, data, resume=resume, epochs=epochs, teachers=tuple(teacher), weights=weights)
 
 
@@ -212,6 +214,8 @@ def _fit(
     if before and weights is None and not resume:
         raise UsageError(f"{recipe}: the run began with {', '.join(before)}; give it with --weights")
     training_data = load_training_data(specs, chosen)
+    for dropped in training_data.train.dropped:
+        data_commands.say(f"left out of {dropped.source}: {dropped.count:,} ({dropped.reason})")
     err.print(f"{chosen.name}: {len(training_data.train)} pictures, {len(training_data.validation)} for validation")
 
     start_keras()  # takes seconds: what can be refused without it was refused above
@@ -250,7 +254,7 @@ def _says_how_to_go_on(line: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        err.print(f"interrupted: {line}", markup=False, soft_wrap=True)
+        err.print(f"interrupted: {line}", soft_wrap=True)
         raise
 
 

@@ -18,10 +18,10 @@ A recipe is a small TOML file::
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from edge.config.loader import decode_options, read_toml
 from edge.contract.labels import LABELS
@@ -69,7 +69,7 @@ class Data(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     targets: tuple[Target, ...] = ("own",)
     validation: float = 0.1
     validation_crops: Literal["exact", "scattered"] = "exact"
-    seed: int = 2013
+    seed: Annotated[int, Meta(ge=0)] = 2013
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -129,7 +129,7 @@ class Train(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     cutmix: float = 0.0
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     patience: int = 0
-    seed: int = 1
+    seed: Annotated[int, Meta(ge=0)] = 1
 
 
 class Distill(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from convert.datasets.dataset import stack_images
-from convert.datasets.pictures import find_pictures, read_picture
+from convert.datasets.pictures import find_pictures, read_picture, unread_pictures
 from convert.datasets.samples import Samples, same_text, texts
 from convert.datasets.split_names import UNSPLIT, split_named, split_of_filename
 from edge.errors import DataError
@@ -41,6 +41,7 @@ class ClassFolders:
             subjects=same_text("", len(pictures)),
             sequences=same_text("", len(pictures)),
             ids=texts([picture.relative_to(path).as_posix() for picture in pictures]),
+            left_out=unread_pictures(path),
         )
 
 

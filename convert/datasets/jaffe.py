@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from convert.datasets.dataset import stack_images
-from convert.datasets.pictures import all_pictures, find_pictures, read_picture
+from convert.datasets.pictures import all_pictures, find_pictures, read_picture, unread_pictures
 from convert.datasets.samples import Samples, same_text, texts
 from convert.datasets.split_names import UNSPLIT
 from edge.errors import DataError
@@ -54,4 +54,5 @@ class Jaffe:
             subjects=texts(subjects),
             sequences=same_text("", len(pictures)),
             ids=texts([picture.relative_to(path).as_posix() for picture in pictures]),
+            left_out=unread_pictures(path),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,24 @@ def find_pictures(folder: Path) -> Iterator[Path]:
         for name in sorted(files):
             if name.lower().endswith(images.PICTURE_SUFFIXES) and not name.startswith("."):
                 yield above / name
+
+
+def unread_pictures(folder: Path) -> dict[str, int]:
+    """Return why `find_pictures` passes over pictures below ``folder``, and how many; a link counts as one."""
+    found: Counter[str] = Counter()
+    for parent, folders, files in os.walk(folder):
+        above = Path(parent)
+        found["linked folders, not followed"] += sum((above / name).is_symlink() for name in folders)
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        for name in files:
+            suffix = Path(name).suffix.lower()
+            if suffix in images.PICTURE_SUFFIXES or name.startswith("."):
+                continue
+            if images.picture_kind(above / name):
+                found[
+                    f"pictures with the suffix {suffix}, not read" if suffix else "pictures without suffix, not read"
+                ] += 1
+    return {reason: count for reason, count in sorted(found.items()) if count}
 
 
 def all_pictures(folder: Path, matches: Callable[[Path], object]) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from convert.datasets.class_names import DROPPED, map_classes
 from convert.datasets.dataset import Dataset, Dropped, Labels, concatenate
 from convert.datasets.ferplus import majority_labels, plurality_labels
-from convert.datasets.samples import Reader, Samples, same_text
+from convert.datasets.samples import Reader, Samples, printable, same_text
 from convert.datasets.spec import DatasetSpec
 from convert.datasets.split_names import selected_by
 from edge.errors import DataError
@@ -57,13 +57,14 @@ def read_dataset(spec: str | DatasetSpec, *, held: Held | None = None) -> Datase
         samples = reader.read(spec.path)
     if held is not None:
         held[form, spec.path] = samples
-    name = spec.path.resolve().stem if spec.path.is_file() else spec.path.resolve().name
+    name = printable(spec.path.resolve().stem if spec.path.is_file() else spec.path.resolve().name)
     mapped = map_classes(samples.classes, spec.class_map, source=spec.path)
     labels, reasons = _chosen_labels(spec, samples, mapped)
     wanted = [split for chosen in spec.splits for split in selected_by(chosen)]
     selected = np.isin(samples.splits, wanted) if wanted else np.ones(len(labels), bool)
     kept = selected & (labels != DROPPED)
-    dropped = tuple(
+    unread = tuple(Dropped(name, reason, count) for reason, count in samples.left_out.items())
+    dropped = unread + tuple(
         Dropped(name, reason, int((selected & rows).sum())) for reason, rows in reasons if (selected & rows).any()
     )
     whole = Dataset(
@@ -135,7 +136,7 @@ def _hash(spec: DatasetSpec, form: str, reader: Reader) -> str:
     root = spec.path if spec.path.is_dir() else spec.path.parent
     try:
         for file in reader.files(spec.path):
-            digest.update(f"{file.relative_to(root).as_posix()} {hash_file(file)}\n".encode())
+            digest.update(f"{file.relative_to(root).as_posix()} {hash_file(file)}\n".encode(errors="surrogateescape"))
     except OSError as error:
         raise DataError(error.filename, f"cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()

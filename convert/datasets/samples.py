@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +25,7 @@ class Samples:
         sequences: (n,) sequence, empty where unknown.
         ids: (n,) the source row.
         votes: (n, 10) uint8 FER+ votes, or None.
+        left_out: reason to how many pictures were not read.
     """
 
     images: Images
@@ -34,6 +35,7 @@ class Samples:
     sequences: Texts
     ids: Texts
     votes: Votes | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 class Reader(Protocol):
@@ -54,8 +56,13 @@ class Reader(Protocol):
 
 
 def texts(values: Sequence[str]) -> Texts:
-    """An array of texts; empty sequences keep their kind."""
-    return np.array(values, dtype=np.str_)
+    """An array of texts; empty sequences keep their kind. Bytes of file names that are no UTF-8 are escaped."""
+    return np.array([printable(value) for value in values], dtype=np.str_)
+
+
+def printable(name: str) -> str:
+    """Return a file's name with bytes that are no UTF-8 escaped, so that it can be printed and written."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def same_text(value: str, count: int) -> Texts:

@@ -79,9 +79,17 @@ class DatasetSpec:
 
 
 def absolute_spec(text: str) -> str:
-    """Return ``[FORMAT:]PATH[@KEY=VALUE,…]`` with an absolute path: it names the same data from any folder."""
+    """Return ``[FORMAT:]PATH[@KEY=VALUE,…]`` with an absolute path: it names the same data from any folder.
+
+    Raises:
+        UsageError: the path is not UTF-8.
+    """
     format_key, path, options = _split(text)
     absolute = Path(path).expanduser().absolute()
+    try:
+        str(absolute).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{absolute}: a path that is not UTF-8; a run notes its data by path: rename it") from error
     return f"{f'{format_key}:' if format_key else ''}{absolute}{'' if options is None else f'@{options}'}"
 
 

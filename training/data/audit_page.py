@@ -95,7 +95,7 @@ def _counts(report: Report) -> str:
     ]
     body.append(["all", *(f"{totals[split]:,}" for split in splits), f"{report.pictures:,}"])
     dropped = "".join(
-        f"<p>Left out of {escape(source)} on purpose: {count:,} ({escape(reason)}).</p>"
+        f"<p>Left out of {escape(source)}: {count:,} ({escape(reason)}).</p>"
         for source, reason, count in report.dropped
     )
     filled = {label: counts for label, counts in rows.items() if sum(counts.values())}

@@ -16,20 +16,25 @@ from edge.errors import UsageError
 if TYPE_CHECKING:
     from training.evaluate.evaluate import Report, Share
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False)
+err = Console(stderr=True, highlight=False, markup=False)
 
 _SPEC = "[FORMAT:]PATH[@KEY=VALUE,…]"
-DataArguments = Annotated[list[str], typer.Argument(help="Data sets.", metavar=f"{_SPEC}…")]
+DATA_HELP = (
+    "A data set: a file or folder, and what to take of it: @split=test, @labels=ferplus, @omit=fear+disgust, "
+    "@CLASS=LABEL or @CLASS=drop for a class of another name; several are joined by commas."
+)
+"""What every command that takes data says of it."""
+DataArguments = Annotated[list[str], typer.Argument(help=DATA_HELP, metavar=f"{_SPEC}…")]
 DataOptions = Annotated[
-    list[str] | None, typer.Option("--data", "-d", help="A data set; may be given again.", metavar=_SPEC)
+    list[str] | None, typer.Option("--data", "-d", help=f"{DATA_HELP} May be given again.", metavar=_SPEC)
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the report as JSON.", metavar="FILE")]
 
 
 def say(line: str) -> None:
     """Print a line for people, as it is."""
-    err.print(line, markup=False, soft_wrap=True)
+    err.print(line, soft_wrap=True)
 
 
 def data(
@@ -44,7 +49,7 @@ def data(
         report = audit_command(datasets, out=page, json_file=json_file)
     out.print(_count_table(report.counts))
     for source, reason, count in report.dropped:
-        out.print(f"left out of {source} on purpose: {count:,} ({reason})")
+        out.print(f"left out of {source}: {count:,} ({reason})")
     for leak in report.leaks:
         if leak.near:
             first, second = leak.splits
@@ -80,7 +85,7 @@ def prepare(
     datasets: DataArguments,
     validation: Annotated[float, typer.Option(help="Share cut off for validation where the data name none.")] = 0.1,
     test: Annotated[float, typer.Option(help="Share cut off for testing where the data name none.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 2013,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 2013,
     size: Annotated[int | None, typer.Option(min=16, max=512, help="Side of the pictures in pixels.")] = None,
     colour: Annotated[bool, typer.Option("--colour", help="Keep colours; grey otherwise.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared data.", metavar="DIR")] = None,

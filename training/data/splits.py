@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from convert.datasets import Dataset, read_datasets
+from convert.datasets import Dataset, Dropped, read_datasets
 from convert.datasets.spec import absolute_spec
 from convert.datasets.split_names import PRIVATE_TEST, PUBLIC_TEST, TEST, TRAIN, UNSPLIT, VALIDATION
 from edge.errors import DataError
@@ -57,7 +57,11 @@ def learnable(dataset: Dataset) -> Dataset:
     """The training and unsplit pictures that are not, pixel for pixel, in a test or validation split too."""
     pool = dataset.in_splits(TRAIN, UNSPLIT)
     others = set(picture_hashes(dataset.in_splits(TEST, PUBLIC_TEST, PRIVATE_TEST, VALIDATION)))
-    kept = pool.select(np.array([digest not in others for digest in picture_hashes(pool)], bool))
+    new = np.array([digest not in others for digest in picture_hashes(pool)], bool)
+    kept = pool.select(new)
+    if copies := int((~new).sum()):
+        record = Dropped(dataset.name, "pixel-identical to a held-out picture", copies)
+        kept = replace(kept, dropped=(*kept.dropped, record))
     if not len(kept):
         raise DataError(dataset.name, "no picture of a training split; name one, or a data set without splits")
     return kept

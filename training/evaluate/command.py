@@ -10,6 +10,7 @@ from convert.datasets import Dataset, DatasetSpec, concatenate, read_dataset
 from convert.datasets.split_names import PRIVATE_TEST, PUBLIC_TEST, TEST
 from edge.contract.manifest import Prior
 from edge.errors import UsageError
+from training.data.splits import picture_hashes
 from training.evaluate.evaluate import Report, encode_report, evaluate, fit_on
 from training.evaluate.models import load_evaluated_model
 from training.evaluate.protocols import count_contempt
@@ -53,6 +54,8 @@ def evaluate_command(
             are the ones that are evaluated.
     """
     dataset = read_for_evaluation(data)
+    for record in dataset.dropped:
+        say(f"left out of {record.source}: {record.count:,} ({record.reason})")
     held_out = concatenate([read_dataset(spec) for spec in calibrate]) if calibrate else None
     if held_out is not None:
         _refuse_overlap(held_out, dataset)
@@ -95,8 +98,8 @@ def _count_contempt(data: Sequence[str]) -> int:
 
 
 def _refuse_overlap(held_out: Dataset, dataset: Dataset) -> None:
-    key = {f"{source}:{name}" for source, name in zip(dataset.sources, dataset.ids, strict=True)}
-    same = sum(f"{source}:{name}" in key for source, name in zip(held_out.sources, held_out.ids, strict=True))
+    judged = set(picture_hashes(dataset))  # by pixels: the same picture has another name in another file
+    same = sum(digest in judged for digest in picture_hashes(held_out))
     if same:
         raise UsageError(f"--calibrate: {same} of its pictures are among those of --data; fit on others (split=…)")
 

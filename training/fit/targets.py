@@ -94,7 +94,10 @@ def _head(dataset: Dataset, target: Target, classes: Sequence[str]) -> tuple[Flo
     if target == "own":
         return one_hot, own
     if dataset.votes is None:
-        raise DataError(dataset.name, "data.targets asks for votes, and no picture has FER+ votes")
+        raise DataError(
+            dataset.name,
+            "data.targets asks for votes, and no picture has FER+ votes; a recipe for own labels is finetune",
+        )
     return _vote_targets(dataset, classes, one_hot, own)
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from convert.datasets import read_datasets
 from convert.datasets.spec import absolute_spec
+from convert.datasets.split_names import VALIDATION
 from edge.errors import UsageError
 from training.data.splits import TrainingData, assign_folds, learnable
 from training.evaluate.charts import confusion_chart
@@ -93,7 +94,12 @@ def _kfold(
     reporter: Reporter | None,
     say: Callable[[str], None],
 ) -> KFoldReport:
-    pool = learnable(read_datasets(specs))
+    dataset = read_datasets(specs)
+    pool = learnable(dataset)
+    for dropped in pool.dropped:
+        say(f"left out of {dropped.source}: {dropped.count:,} ({dropped.reason})")
+    if held_out := len(dataset.in_splits(VALIDATION)):
+        say(f"{held_out:,} pictures of the validation split are in no fold")
     fold_of = assign_folds(pool, count=folds, seed=recipe.data.seed)
     confusion = np.zeros((len(recipe.data.classes),) * 2, np.int64)
     counts, accuracies = [], []

@@ -24,10 +24,10 @@ import csv
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from edge.config.loader import decode_options, read_toml
 from edge.errors import ConfigError, DataError, MienError, TrainingError, UsageError, config_context
@@ -77,7 +77,7 @@ class Space(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     trials: int = 30
     epochs: int = 10
     algorithm: Literal["random", "bayesian", "hyperband"] = "random"
-    seed: int = 1
+    seed: Annotated[int, Meta(ge=0)] = 1
 
 
 class Trial(Struct, frozen=True, kw_only=True):
