@@ -6,7 +6,7 @@ EXTRAS = demo,onnx,page,signatures,training
 comma = ,
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: help demo preview models test test-edge lint types lock clean soak device-test power-cut-test
+.PHONY: help demo preview models test test-clients test-edge lint types lock clean soak device-test power-cut-test
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := demo
 
@@ -29,6 +29,18 @@ test: $(VENV)/dev.stamp             ## all tests; what needs a missing tool is s
 EDGE_TESTS = $(filter-out %/convert/ %/training/ %/device/ %/integration/ %/benchmarks/ %/__pycache__/,$(wildcard tests/*/))
 test-edge: $(VENV)/dev.stamp        ## the tests of edge alone: no TensorFlow, no emulated device, two minutes
 	$(PYTEST) $(EDGE_TESTS) tests/integration/test_run.py $(ARGS)
+
+CLIENTS = .venv-clients
+HASS_PYTHON ?= python3.13
+test-clients: $(VENV)/dev.stamp     ## a real Home Assistant (HASS_PYTHON, 700 MB), Prometheus, mosquitto: what they make of our messages
+	if $(HASS_PYTHON) -c ''; then $(MAKE) $(CLIENTS)/homeassistant.stamp; fi
+	MIEN_HASS="$$(ls $$PWD/$(CLIENTS)/bin/hass 2>/dev/null)" $(PYTEST) tests/integration/test_clients_*.py $(ARGS)
+
+$(CLIENTS)/homeassistant.stamp:
+	$(HASS_PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check homeassistant==2025.4.4 paho-mqtt==2.1.0 \
+		home-assistant-frontend==20250411.0
+	touch $@
 
 models: $(VENV)/dev.stamp           ## trains and converts the emotion models: DATA=fer2013.csv; training/models.mk says what and how long
 	$(MAKE) -f training/models.mk TRAIN=$(VENV)/bin/mien-train
