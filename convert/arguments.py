@@ -15,9 +15,10 @@ from convert.classifier.options import MEASURED_MARGIN, QuantizeData
 from convert.datasets import read_datasets
 from convert.datasets.class_names import label_index
 from convert.datasets.reading import Held
+from convert.sandbox.checks import check_model_file
 from edge.contract.labels import LABELS
 from edge.contract.manifest import Crop, TrainedFrom
-from edge.errors import ModelFileError, UsageError
+from edge.errors import UsageError
 
 MARGINS: Final = {"none": 1.0, "square": MEASURED_MARGIN}
 """Of ``--crop``; ``none`` is the square of the face's box itself."""
@@ -140,13 +141,12 @@ def read_origin(path: Path | None, *, git: str | None, model: Path) -> TrainedFr
 
     Raises:
         UsageError: a file that does not hold it, or something that is no commit.
-        ModelFileError: there is no such model.
+        ModelFileError: there is no such model, or nothing that one can be read from.
     """
     if path is None and git is None:
         return None
     if path is None:
-        if not model.exists():
-            raise ModelFileError(model, "no such file or folder")
+        check_model_file(model)
         origin = describe_origin(model)
     else:
         try:

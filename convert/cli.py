@@ -26,6 +26,10 @@ Scale = Annotated[
 Mean = Annotated[str | None, typer.Option(help="one value, or one a channel: 123.7,116.3,103.5 [default: 0]")]
 Color = Annotated[str, typer.Option(help="rgb or bgr, for a model of three channels")]
 HeadKind = Annotated[str, typer.Option(help="auto, logits or softmax: what the model puts out")]
+TrustCode = Annotated[
+    bool,
+    typer.Option("--trust-code", help="run code that lies in the model (Lambda); only of people you trust"),
+]
 MaxDrop = Annotated[float, typer.Option(help="points of accuracy that may be lost")]
 MaxClassDrop = Annotated[float, typer.Option(help="points of recall that a class of 200 pictures or more may lose")]
 
@@ -56,6 +60,7 @@ def quantize_command(
     mean: Mean = None,
     color: Color = "grey",
     head: HeadKind = "auto",
+    trust_code: TrustCode = False,
     max_drop: MaxDrop = 1.0,
     max_class_drop: MaxClassDrop = 5.0,
     repair: Annotated[
@@ -77,7 +82,7 @@ def quantize_command(
 ) -> None:
     """Quantizes MODEL, compares it with the float model on the same pictures and writes a bundle."""
     from convert import arguments
-    from convert.classifier.load import Head
+    from convert.classifier.load import Form, Head
     from convert.classifier.options import QuantizeOptions
     from convert.classifier.quantize import Io, Scheme
     from convert.commands import run_quantize
@@ -93,6 +98,7 @@ def quantize_command(
         colour=arguments.parse_choice(color, "--color", Colour),
         arithmetic=arguments.parse_arithmetic(scale, mean),
         head=arguments.parse_choice(head, "--head", Head),
+        form=Form(trust_code=trust_code),
         notices=tuple(notice or ()),
         notes=notes,
         trained_from=arguments.read_origin(trained_from, git=git, model=model),
@@ -121,6 +127,7 @@ def verify_command(
     scale: Scale = None,
     mean: Mean = None,
     head: HeadKind = "auto",
+    trust_code: TrustCode = False,
     max_drop: MaxDrop = 1.0,
     max_class_drop: MaxClassDrop = 5.0,
     report: Annotated[Path | None, typer.Option(help="folder for report.html")] = None,
@@ -132,7 +139,7 @@ def verify_command(
 ) -> None:
     """Compares a bundle with the float model that it was made of, through the code that runs on the device."""
     from convert.arguments import parse_arithmetic, parse_choice
-    from convert.classifier.load import Head
+    from convert.classifier.load import Form, Head
     from convert.classifier.options import VerifyOptions
     from convert.commands import run_verify
     from convert.evaluation.verdict import Limits
@@ -140,6 +147,7 @@ def verify_command(
     options = VerifyOptions(
         arithmetic=parse_arithmetic(scale, mean),
         head=parse_choice(head, "--head", Head),
+        form=Form(trust_code=trust_code),
         limits=Limits(max_drop, max_class_drop),
         notes=notes,
     )

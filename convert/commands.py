@@ -18,6 +18,7 @@ from convert.classifier.report import Report, figures
 from convert.console import PAGE_FILE, Progress, page_folder, write_json, write_page
 from convert.evaluation.detection import read_boxes
 from convert.evaluation.verdict import Comparison
+from convert.sandbox.checks import check_model_file
 from convert.tflite.edgetpu import INSTALL
 from convert.tflite.inspect import count_ops, inspect_model
 from convert.verify import verify_bundle
@@ -65,6 +66,7 @@ def run_quantize(
         MienError: anything that cannot be done.
     """
     check_free(out, force=force)
+    check_model_file(model)
     with Progress() as progress:
         progress("reading data")
         result = quantize_classifier(model, read_data(), options, note=progress)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from convert.sandbox.checks import check_model_file
+from convert.sandbox.contents import check_external_data
 from edge.errors import ConversionError, MissingDependencyError, ModelFileError
 from edge.infer.litert import quiet_native_log
 from edge.packages import install_line
@@ -75,23 +77,29 @@ def check_one_of_each(inputs: Sized, outputs: Sized, path: Path) -> None:
 
 
 def read_onnx(path: Path) -> Any:
-    """Return the ``onnx.ModelProto`` of a file.
+    """Return the ``onnx.ModelProto`` of a file, its external data included.
 
     Raises:
         MissingDependencyError: the package ``onnx`` is not installed.
-        ModelFileError: the file cannot be read, or is no ONNX model.
+        ModelFileError: the file cannot be read, is no ONNX model, or its data lie out of its folder.
     """
     try:
         import onnx
         from google.protobuf.message import DecodeError
     except ImportError:
         raise MissingDependencyError("reading .onnx", "onnx", install_line("onnx")) from None
+    check_model_file(path)
     try:
-        return onnx.load(str(path))
+        model = onnx.load(str(path), load_external_data=False)
+        check_external_data(model, path)
+        onnx.load_external_data_for_model(model, str(path.parent))
     except OSError as error:
         raise ModelFileError(path, error.strerror or str(error)) from None
-    except (DecodeError, ValueError) as error:
+    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
+        if isinstance(error, ModelFileError):
+            raise
         raise ModelFileError(path, f"not an ONNX file: {brief(error)}") from None
+    return model
 
 
 def freeze_to_tflite(function: Any, shape: tuple[int, ...]) -> bytes:

@@ -83,7 +83,7 @@ def quantize_classifier(
         MienError: anything that does not fit or cannot be done.
     """
     note(f"reading {model}")
-    loaded = load_model(model, arithmetic=options.arithmetic, head=options.head)
+    loaded = load_model(model, arithmetic=options.arithmetic, head=options.head, form=options.form)
     conversion = _prepare(loaded, data, options, note=note)
     doubt = find_doubt(
         loaded,
@@ -131,7 +131,8 @@ def verify_classifier(
     Raises:
         MienError: anything that does not fit or cannot be done.
     """
-    model, manifest = load_model(reference, arithmetic=options.arithmetic, head=options.head), bundle.manifest
+    model = load_model(reference, arithmetic=options.arithmetic, head=options.head, form=options.form)
+    manifest = bundle.manifest
     if model.classes != len(manifest.labels) or model.input_shape != manifest.input.shape[1:]:
         raise ConversionError(
             f"{model.path}: {model.classes} outputs of an input {model.input_shape}; the bundle has"

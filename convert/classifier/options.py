@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from convert.classifier.load import FloatModel, Head, InputArithmetic
+from convert.classifier.load import PLAIN, FloatModel, Form, Head, InputArithmetic
 from convert.classifier.quantize import Io, Scheme, check_io
 from convert.datasets.dataset import Colour, Dataset
 from convert.evaluation.verdict import Limits
@@ -32,6 +32,7 @@ class QuantizeOptions:
         colour: of the input; ``grey`` for one channel.
         arithmetic: what the model expects of its input; None when it scales pixels 0..255 itself.
         head: what the model puts out.
+        form: what else the file leaves open.
         notices: lines that must go with the weights.
         notes: for the model card.
         trained_from: where the weights come from; None when nothing but the model's file is known.
@@ -55,6 +56,7 @@ class QuantizeOptions:
     colour: Colour = "grey"
     arithmetic: InputArithmetic | None = None
     head: Head = "auto"
+    form: Form = PLAIN
     notices: tuple[str, ...] = ()
     notes: str = ""
     trained_from: TrainedFrom | None = None
@@ -123,11 +125,13 @@ class VerifyOptions:
     Attributes:
         arithmetic: what the float classifier expects of its input; None when it scales pixels 0..255 itself.
         head: what the float classifier puts out.
+        form: what else its file leaves open.
         limits: what may be lost.
         notes: for the model card of a detector.
     """
 
     arithmetic: InputArithmetic | None = None
     head: Head = "auto"
+    form: Form = PLAIN
     limits: Limits = field(default_factory=Limits)
     notes: str = ""

@@ -18,9 +18,9 @@ from convert.classifier.load import (
     FloatModel,
     InputArithmetic,
     apply_arithmetic,
-    load_keras_model,
     replace_graph,
 )
+from convert.classifier.sources import load_keras_model
 from convert.frameworks import freeze_to_tflite, import_keras, import_tensorflow
 from convert.tflite.interpreter import Pixels
 from edge.contract.scores import softmax

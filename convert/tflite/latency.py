@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from convert.tflite.child import last_line, run_module
+from convert.sandbox.module import last_line, run_module
 from edge.errors import ConversionError
 from edge.infer.litert import execution_plan, open_interpreter
 

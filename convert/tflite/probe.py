@@ -11,7 +11,9 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from convert.tflite.child import last_line, run_module
+from convert.sandbox.checks import check_regular
+from convert.sandbox.module import last_line, run_module
+from convert.sandbox.worker import MEMORY_BYTES, limit_process
 from convert.tflite.graph import Graph
 from edge.errors import ModelFileError
 from edge.infer.litert import execution_plan, open_interpreter
@@ -67,8 +69,7 @@ def probe_model(path: Path) -> FileFacts:
     Raises:
         ModelFileError: missing, not a model, damaged, or one that crashes the interpreter.
     """
-    if not path.is_file():
-        raise ModelFileError(path, "no such file")
+    check_regular(path)
     try:
         child = run_module("convert.tflite.probe", str(path.resolve()), timeout_s=TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -108,6 +109,7 @@ def _facts(details: dict[str, Any]) -> TensorFacts:
 
 
 if __name__ == "__main__":
+    limit_process(MEMORY_BYTES)
     try:
         print(msgspec.json.encode(_load(Path(sys.argv[1]).read_bytes())).decode())
     except (ValueError, RuntimeError, OSError) as error:

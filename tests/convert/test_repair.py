@@ -17,9 +17,9 @@ from small_networks import make_badly_scaled_network, make_faces, make_swish_net
 
 from convert.classifier.calibrate import calibrate  # noqa: E402
 from convert.classifier.equalize import equalize  # noqa: E402
-from convert.classifier.load import keras_source  # noqa: E402
 from convert.classifier.quantize import quantize_int8  # noqa: E402
 from convert.classifier.repair import correct_biases, divergence, narrow_ranges, rank_layers, run_logits  # noqa: E402
+from convert.classifier.sources import keras_source  # noqa: E402
 from convert.tflite.graph import Graph  # noqa: E402
 from convert.tflite.inspect import int8_macs_share  # noqa: E402
 
