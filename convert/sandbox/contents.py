@@ -47,9 +47,11 @@ def read_keras_config(path: Path) -> Any:
 
 def find_code(config: Any) -> list[str]:
     """Return the names of Lambda layers, whose code lies in the file; ``a function`` for code elsewhere."""
-    kinds = {"Lambda": lambda part: str((part.get("config") or {}).get("name")), "__lambda__": lambda _: "a function"}
-    found = [(part["class_name"], part) for part in _parts(config) if part.get("class_name") in kinds]
-    return sorted({kinds[kind](part) for kind, part in found})
+    layers = {
+        str((part.get("config") or {}).get("name")) for part in _parts(config) if part.get("class_name") == "Lambda"
+    }
+    functions = {"a function" for part in _parts(config) if part.get("class_name") == "__lambda__"}
+    return sorted(layers or functions)
 
 
 def check_operators(saved_model: Any, path: Path) -> None:
