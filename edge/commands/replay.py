@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import chain, combinations
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, BinaryIO
 
 import msgspec
+from msgspec import Meta
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -29,6 +30,7 @@ from edge.infer.delegates import without_own_library
 from edge.pipeline.build import STILLS_OVERRIDES, BuiltPipeline, build_pipeline
 from edge.publish import Moment, Origin
 from edge.publish.encode import make_event
+from edge.publish.payloads import Confidence, Emotion, EventPayload, TrackId
 from edge.records import FaceState, Step
 from edge.system.files import is_same, is_special, open_replacing
 
@@ -176,6 +178,35 @@ def _origin(built: BuiltPipeline, config: Config) -> Origin:
     )
 
 
+class ReplayFace(msgspec.Struct, frozen=True, kw_only=True):
+    """One face of a frame; numbers are rounded, boxes may reach over the frame's edge."""
+
+    track: TrackId
+    xywh: Annotated[tuple[float, float, float, float], Meta(description="left, top, width, height, pixels")]
+    score: Annotated[float, Meta(description="the detector's, when it last saw the face")]
+    observed: Annotated[bool, Meta(description="false: the detector did not see it here, its place is predicted")]
+    followed: Annotated[bool, Meta(description="the detector rested, and the face was followed by its pixels")]
+    landmarks: Annotated[
+        list[tuple[float, float]],
+        Meta(description="right eye, left eye, nose, right and left corner of the mouth: x, y in pixels"),
+    ]
+    emotion: Emotion
+    confidence: Confidence
+    scores: Annotated[dict[str, float], Meta(description="score of every label: of this frame, else the smoothed ones")]
+    reason: Annotated[str | None, Meta(description="why the face is uncertain, else null")]
+
+
+class ReplayLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One frame, a line of ``mien replay --out``."""
+
+    frame: Annotated[int | None, Meta(description="its number from 0; null for events that no frame made")]
+    source: Annotated[str, Meta(description="the file it comes from")]
+    t_ms: Annotated[float, Meta(description="time in the file, milliseconds")]
+    detected: Annotated[bool, Meta(description="whether the detector ran on this frame")]
+    faces: list[ReplayFace]
+    events: Annotated[list[EventPayload], Meta(description="as over MQTT; `ts` counts from 1970 by the file's time")]
+
+
 class LineEncoder:
     """Encoder of steps as the JSON lines that ``mien replay --out`` documents.
 
@@ -191,31 +222,32 @@ class LineEncoder:
         frame = step.frame
         moment = Moment(now_ns=frame.timestamp_ns, utc_offset_ns=0, clock_synced=False)
         return msgspec.json.encode(
-            {
-                "frame": number,
-                "source": frame.source,
-                "t_ms": round(frame.timestamp_ns / 1e6, 3),
-                "detected": step.detected,
-                "faces": [_face(face, self._origin.labels) for face in step.faces],
-                "events": [make_event(event, origin=self._origin, moment=moment) for event in step.events],
-            }
+            ReplayLine(
+                frame=number,
+                source=frame.source,
+                t_ms=round(frame.timestamp_ns / 1e6, 3),
+                detected=step.detected,
+                faces=[_face(face, self._origin.labels) for face in step.faces],
+                events=[make_event(event, origin=self._origin, moment=moment) for event in step.events],
+            )
         )
 
 
-def _face(face: FaceState, labels: tuple[str, ...]) -> dict[str, Any]:
+def _face(face: FaceState, labels: tuple[str, ...]) -> ReplayFace:
     scores = face.smoothed if face.scores is None else face.scores
-    return {
-        "track": face.track.id,
-        "xywh": [round(float(value), 2) for value in face.track.xywh],
-        "score": round(face.track.score, 4),
-        "observed": face.track.observed,
-        "followed": face.track.followed,
-        "landmarks": [[round(float(x), 2), round(float(y), 2)] for x, y in face.track.landmarks],
-        "emotion": face.emotion,
-        "confidence": round(face.confidence, 4),
-        "scores": {label: round(float(score), 4) for label, score in zip(labels, scores, strict=True)},
-        "reason": face.reason.value if face.reason else None,
-    }
+    left, top, width, height = (round(float(value), 2) for value in face.track.xywh)
+    return ReplayFace(
+        track=face.track.id,
+        xywh=(left, top, width, height),
+        score=round(face.track.score, 4),
+        observed=face.track.observed,
+        followed=face.track.followed,
+        landmarks=[(round(float(x), 2), round(float(y), 2)) for x, y in face.track.landmarks],
+        emotion=face.emotion,
+        confidence=round(face.confidence, 4),
+        scores={label: round(float(score), 4) for label, score in zip(labels, scores, strict=True)},
+        reason=face.reason.value if face.reason else None,
+    )
 
 
 @contextmanager
