@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import takewhile
 from pathlib import Path
 
 from edge.contract.bundle import MANIFEST_FILE
@@ -69,8 +70,8 @@ def installed_bundles(name: str) -> list[Path]:
 def candidate_bundles(name_or_path: str, *, fallback: str) -> list[Path]:
     """Every folder that may stand in for a bundle, the best first.
 
-    The bundle itself; the ones of its name that were installed before; the one of its name that ships; and in the end
-    the shipped ``fallback``.
+    The bundle itself; the ones of its name that were installed before; the one of its name that ships; the shipped
+    ``fallback``; and in the end, for a card that loses bits, what ships for the same task.
 
     Args:
         name_or_path: as `find_bundle` takes it.
@@ -86,12 +87,23 @@ def candidate_bundles(name_or_path: str, *, fallback: str) -> list[Path]:
         first = find_bundle(name_or_path)
         plain = name_or_path.partition("@")[0]
         own = [first, *installed_bundles(name_or_path), *installed_bundles(plain), *_shipped(plain)]
-    return list(dict.fromkeys([*own, MODELS_DIR / fallback]))
+    return list(dict.fromkeys([*own, MODELS_DIR / fallback, *_relatives(fallback)]))
 
 
 def is_shipped(folder: Path) -> bool:
     """Whether a bundle came with the program itself."""
     return folder.parent == MODELS_DIR
+
+
+def _relatives(name: str) -> list[Path]:
+    """What ships for the same task, the likest name first: ``yunet-640x384`` for ``yunet-640x480``."""
+    task = name.partition("-")[0]
+    others = [other for other in shipped_bundles() if other != name and other.partition("-")[0] == task]
+
+    def shared(other: str) -> int:
+        return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(name, other, strict=False))))
+
+    return [MODELS_DIR / other for other in sorted(others, key=shared, reverse=True)]
 
 
 def _shipped(name: str) -> list[Path]:

@@ -7,22 +7,27 @@ counts as a failure.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
-from edge.system.files import replace_file, state_directory
+from edge.system.files import DamagedFileError, decode_json, replace_file, state_directory
 
 log = logging.getLogger(__name__)
 
 FILE: Final = "attempts.json"
 ENTRIES_MAX: Final = 32
 """More than so many are forgotten, the oldest first."""
+FAILURES_MAX: Final = 1000
+DAMAGED: Final = ".damaged"
+"""Suffix of a file that could not be read; the newest of these is kept."""
 
 
 class CrashRecord(msgspec.Struct, forbid_unknown_fields=True):
@@ -35,10 +40,10 @@ class CrashRecord(msgspec.Struct, forbid_unknown_fields=True):
         at: when it was begun, or found to have failed; seconds since 1970 by this machine's clock.
     """
 
-    failures: int = 0
+    failures: Annotated[int, Meta(ge=0, le=FAILURES_MAX)] = 0
     open: bool = False
     confirmed: bool = False
-    at: float = 0.0
+    at: Annotated[float, Meta(ge=0, le=1e11)] = 0.0
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -68,7 +73,7 @@ class CrashGuard:
         left_open = [entry for entry in self._entries.values() if entry.open]
         for entry in left_open:
             entry.open, entry.at = False, clock()
-            entry.failures += 1
+            entry.failures = min(entry.failures + 1, FAILURES_MAX)
         if left_open:
             self._write()
 
@@ -118,13 +123,18 @@ class CrashGuard:
             self._write()
 
     def _read(self) -> dict[str, CrashRecord]:
+        if self._path is None:
+            return {}
         try:
-            raw = self._path.read_bytes() if self._path else b""
-            return msgspec.json.decode(raw, type=_File).entries if raw else {}
+            raw = self._path.read_bytes()
+            return decode_json(raw, _File).entries if raw else {}
         except FileNotFoundError:
             return {}
-        except (OSError, msgspec.DecodeError) as error:
-            log.warning("%s: %s; starting anew", self._path, error)
+        except (OSError, DamagedFileError) as error:
+            aside = self._path.with_name(self._path.name + DAMAGED)
+            log.warning("%s: %s; it is now %s, and a new one is begun", self._path, error, aside.name)
+            with contextlib.suppress(OSError):
+                self._path.replace(aside)
             return {}
 
     def _write(self) -> None:

@@ -11,7 +11,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -122,6 +122,25 @@ def is_same(first: Path, second: Path) -> bool:
         return first.samefile(second)
     except OSError:
         return False
+
+
+T = TypeVar("T")
+
+
+class DamagedFileError(ValueError):
+    """What a program of ours wrote is not what is there now."""
+
+
+def decode_json(raw: bytes, kind: type[T]) -> T:
+    """Return JSON of our own making; whatever a flipped bit does to it is one error.
+
+    Raises:
+        DamagedFileError: in one line.
+    """
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DamagedFileError(str(error)) from None
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -314,3 +314,57 @@ def test_a_full_disk_is_told_and_caught_up_with_once_there_is_room(tmp_path: Pat
     outbox = opened(tmp_path / "o.db")
     assert seqs(outbox) == list(range(1, 501))
     closed(outbox)
+
+
+def test_a_flipped_bit_takes_one_event_not_the_outbox(tmp_path: Path) -> None:
+    """Anywhere: header, tables, keys, texts. What lies in a page whose own frame is damaged may go with it."""
+    path = tmp_path / "o.db"
+    filled(path, 60)
+    raw, rng = path.read_bytes(), random.Random(3)
+    places = [rng.randrange(100) for _ in range(25)]  # the header
+    places += [rng.randrange(3600, 4096) for _ in range(25)]  # the tables
+    places += [rng.randrange(4096, len(raw)) for _ in range(70)]
+    lost = []
+    for place in places:
+        data = bytearray(raw)
+        data[place] ^= 1 << rng.randrange(8)
+        for left in tmp_path.iterdir():
+            left.unlink()
+        path.write_bytes(data)
+        outbox = opened(path, retry_s=5.0)
+        lost.append(60 - len(seqs(outbox)))
+        assert outbox.status() == "", place
+        closed(outbox)
+    assert max(lost[:50]) == 0, "nothing is in these pages but what every outbox has"
+    assert max(lost) <= 8, "a page's worth"
+    assert sum(lost) <= 110
+
+
+def test_a_flipped_bit_of_the_mark_makes_no_event_too_old(tmp_path: Path) -> None:
+    path = tmp_path / "o.db"
+    filled(path, 3)
+    connection = sqlite3.connect(path)
+    connection.execute(f"UPDATE mark SET service_ns = {2**62}, last_seq = 99 WHERE id = 1")
+    connection.commit()
+    connection.close()
+    outbox = SqliteOutbox(path, Bounds(100, age_s=3600), commit_s=0.05)
+    outbox.open()
+    assert outbox.flush(timeout_s=PATIENCE_S)
+    assert outbox.previous() == ("b", 3)
+    assert seqs(outbox) == [1, 2, 3]
+    closed(outbox)
+
+
+def test_a_file_of_a_later_version_is_kept_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "o.db"
+    filled(path, 3)
+    connection = sqlite3.connect(path)
+    connection.executescript("ALTER TABLE record ADD COLUMN more TEXT; PRAGMA user_version=2;")
+    connection.close()
+    before = path.read_bytes()
+    outbox = opened(path, is_read=False)
+    outbox.put(event(1, "new"))
+    wait_until(lambda: "of a later version" in outbox.status(), what=outbox.status)
+    closed(outbox)
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir() if "corrupt" in found.name] == []

@@ -1,5 +1,6 @@
 """What was begun and never ended is known to the next process, whatever ended this one."""
 
+import random
 import signal
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.system.crash_guard import ENTRIES_MAX, FILE, CrashGuard
+from edge.system.crash_guard import DAMAGED, ENTRIES_MAX, FAILURES_MAX, FILE, CrashGuard
 
 
 def test_an_attempt_whose_process_was_killed_is_a_failure(tmp_path: Path) -> None:
@@ -77,3 +78,26 @@ def test_the_file_stays_small(tmp_path: Path) -> None:
     assert CrashGuard(tmp_path).find("bundle 0").failures == 0
     assert (tmp_path / FILE).stat().st_size < 8192
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_a_flipped_bit_is_never_the_end_and_what_was_there_is_kept(tmp_path: Path) -> None:
+    crash_guard = CrashGuard(tmp_path)
+    for key in ("delegate external /usr/lib/x.so", "bundle /var/lib/mien/bundles/a/0001-1.0.0"):
+        crash_guard.begin(key)
+        crash_guard.end(key)
+    raw, rng = (tmp_path / FILE).read_bytes(), random.Random(5)
+    set_aside = 0
+    for _ in range(1000):
+        data = bytearray(raw)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        (tmp_path / FILE).write_bytes(data)
+        again = CrashGuard(tmp_path)
+        assert again.find("delegate external /usr/lib/x.so").failures <= FAILURES_MAX
+        aside = tmp_path / (FILE + DAMAGED)
+        if aside.exists():
+            assert aside.read_bytes() == data
+            aside.unlink()
+            set_aside += 1
+    assert set_aside > 300
+    (tmp_path / FILE).write_bytes(b"[" * 100_000)
+    assert CrashGuard(tmp_path).find("a").failures == 0

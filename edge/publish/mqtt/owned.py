@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from edge.publish.topics import TOPICS
-from edge.system.files import replacing, write_synced
+from edge.system.files import DamagedFileError, decode_json, replacing, write_synced
 from edge.system.host import machine_id
 
 log = logging.getLogger(__name__)
@@ -163,8 +163,8 @@ def topics_of_others(folder: Path, *, camera: str) -> set[str]:
     """Return what the other lists of a folder name, in use or not: that is not to be cleared by hand."""
     found: set[str] = set()
     for path in folder.glob("topics-*.json"):
-        with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
-            kept = msgspec.json.decode(path.read_bytes()[:_SIZE_MAX_BYTES], type=OwnedList)
+        with contextlib.suppress(OSError, DamagedFileError):
+            kept = decode_json(path.read_bytes()[:_SIZE_MAX_BYTES], OwnedList)
             found |= set(kept.topics) if kept.camera != camera else set()
     return found
 
@@ -180,8 +180,8 @@ def _read_lists(folder: Path, *, camera: str, owner: str) -> Iterator[OwnedList]
         try:
             with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                kept = msgspec.json.decode(file.read(_SIZE_MAX_BYTES), type=OwnedList)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+                kept = decode_json(file.read(_SIZE_MAX_BYTES), OwnedList)
+        except (OSError, DamagedFileError) as error:
             log.info("mqtt: %s is left alone: %s", path, error)
             continue
         is_ours = kept.machine == machine_id() and (kept.owner == owner or kept.camera == camera)

@@ -22,7 +22,7 @@ from typing import Final
 
 from edge.publish.outbox.base import Bounds, Record, StoredEvent
 from edge.publish.outbox.memory import MemoryOutbox
-from edge.publish.outbox.sqlite_file import DamagedError, Mark, SqliteFile, set_aside
+from edge.publish.outbox.sqlite_file import DamagedError, Mark, SqliteFile, salvage, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +183,12 @@ class SqliteOutbox(MemoryOutbox):
         return bool(self._pending) or self._mark_is_due or self._rewrites
 
     def _open_file(self) -> SqliteFile:
-        file = self._open_sqlite(self._path)
+        try:
+            file = self._open_sqlite(self._path)
+        except DamagedError:
+            if not self._was_read:
+                self._adopt(*salvage(self._path))
+            raise
         if self._was_read:
             return file
         found: list[Record] = []
@@ -192,7 +197,8 @@ class SqliteOutbox(MemoryOutbox):
             found.extend(file.records())
         except DamagedError:
             file.close()
-            self._adopt(found, mark)  # what is whole is saved
+            saved = salvage(self._path)
+            self._adopt(*max((found, mark), saved, key=lambda whole: len(whole[0])))  # what is whole is saved
             raise
         except BaseException:
             file.close()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import glob
 import logging
+import shutil
 import sqlite3
+import tempfile
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,12 @@ log = logging.getLogger(__name__)
 
 APPLICATION_ID: Final = 0x4D69656E
 SCHEMA_VERSION: Final = 1
+PAGE_BYTES: Final = 4096
+"""SQLite's default, with which every outbox was made; https://www.sqlite.org/fileformat2.html#the_database_header."""
+DAMAGE_WORDS: Final = ("malformed", "no such table", "no such column", "unsupported file format")
+KEY_MIN: Final = -(2**63)
+MARK_COPIES: Final = (1, 2, 3)
+"""Keys of the mark; versions before 0.2 write and read the first."""
 _SCHEMA: Final = """
 CREATE TABLE record (
     key INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, from_seq INTEGER NOT NULL, to_seq INTEGER NOT NULL,
@@ -30,6 +39,10 @@ CREATE TABLE mark (id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, last_seq INTEG
 
 class DamagedError(Exception):
     """The file is no outbox of ours, or not any more."""
+
+
+class LaterVersionError(sqlite3.OperationalError):
+    """The file is of a later version of Mien: it is left alone, for when that runs again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,8 @@ class SqliteFile:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)  # SQLite gives its log the same rights
         self._db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+        # A text that a flipped bit made no UTF-8 must not end the reading: its checksum tells.
+        self._db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         try:
             with _damage_told():
                 self._prepare()
@@ -76,15 +91,34 @@ class SqliteFile:
             made = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA_VERSION};"
             self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {made} COMMIT;")
         elif (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
-            raise DamagedError(f"application {application:#x}, version {version}: not {SCHEMA_VERSION}")
+            self._check_foreign(application, version)
         self._db.execute("BEGIN IMMEDIATE")  # says now whether it can be written
         self._db.execute("COMMIT")
 
+    def _check_foreign(self, application: int, version: int) -> None:
+        """Tell a later version's file from another program's, and from ours with a flipped bit in its header.
+
+        Raises:
+            LaterVersionError, DamagedError: the first two.
+        """
+        tables = {sql for (sql,) in self._db.execute("SELECT sql FROM sqlite_schema WHERE type = 'table'")}
+        if tables == {statement.strip() for statement in _SCHEMA.split(";") if statement.strip()}:
+            self._db.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA_VERSION};")
+            return
+        if application == APPLICATION_ID and version > SCHEMA_VERSION:
+            raise LaterVersionError(f"of a later version of Mien ({version}; this one reads {SCHEMA_VERSION})")
+        raise DamagedError(f"application {application:#x}, version {version}: not {SCHEMA_VERSION}")
+
     def mark(self) -> Mark | None:
-        """The mark of the last start that wrote here; None as well where damage hides it: `records` tells that."""
+        """The mark of the last start that wrote here; None as well where damage hides it: `records` tells that.
+
+        It lies there three times, and what two of them say holds: a mark that a flipped bit sends a century ahead would
+        make every event too old.
+        """
         with contextlib.suppress(DamagedError), _damage_told():
-            row = self._db.execute("SELECT boot_id, last_seq, service_ns FROM mark").fetchone()
-            return Mark(*row) if row else None
+            rows = self._db.execute("SELECT boot_id, last_seq, service_ns FROM mark ORDER BY id").fetchall()
+            if rows:
+                return Mark(*Counter(rows).most_common(1)[0][0])
         return None
 
     def records(self) -> Iterator[Record]:
@@ -93,12 +127,32 @@ class SqliteFile:
         Raises:
             DamagedError: after the records that are whole.
         """
-        damaged = ""
+        damaged, newest = "", KEY_MIN
+        try:
+            for key, record in self._rows("ASC"):
+                newest = key
+                damaged = damaged if record else f"record {key}: checksum"
+                if record:
+                    yield record
+        except DamagedError as error:
+            # What lies behind a damaged page is reached from the other end.
+            damaged, behind = str(error), list[Record]()
+            with contextlib.suppress(DamagedError):
+                behind.extend(record for key, record in self._rows("DESC", after=newest) if record)
+            yield from reversed(behind)
         with _damage_told():
-            columns = "key, boot_id, from_seq, to_seq, reason, data, made_ns, crc"
-            for key, *values, crc in self._db.execute(f"SELECT {columns} FROM record ORDER BY key"):
+            found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if damaged or found != "ok":
+            raise DamagedError(damaged or found)
+
+    def _rows(self, order: str, *, after: int = KEY_MIN) -> Iterator[tuple[int, Record | None]]:
+        """Keys with their records; None where the checksum is wrong."""
+        columns = "key, boot_id, from_seq, to_seq, reason, data, made_ns, crc"
+        query = f"SELECT {columns} FROM record WHERE key > ? ORDER BY key {order}"
+        with _damage_told():
+            for key, *values, crc in self._db.execute(query, (after,)):
                 if _crc(*values) != crc:
-                    damaged = f"record {key}: checksum"
+                    yield key, None
                     continue
                 boot_id, from_seq, to_seq, reason, data, made_ns = values
                 item = (
@@ -106,10 +160,7 @@ class SqliteFile:
                     if reason is None
                     else Gap(boot_id, from_seq, to_seq, cast(LossReason, reason))
                 )
-                yield Record(key, item, attempted=True, made_ns=made_ns)
-            found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if damaged or found != "ok":
-            raise DamagedError(damaged or found)
+                yield key, Record(key, item, attempted=True, made_ns=made_ns)
 
     def write(self, changes: dict[int, Record | None], *, mark: Mark | None, clear: bool) -> None:
         """Commits changes (None: gone), all or none.
@@ -127,8 +178,8 @@ class SqliteFile:
                 self._db.executemany("DELETE FROM record WHERE key = ?", gone)
                 self._db.executemany("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
                 if mark is not None:
-                    values = (mark.boot_id, mark.last_seq, mark.service_ns)
-                    self._db.execute("INSERT OR REPLACE INTO mark VALUES (1, ?, ?, ?)", values)
+                    copies = [(copy, mark.boot_id, mark.last_seq, mark.service_ns) for copy in MARK_COPIES]
+                    self._db.executemany("INSERT OR REPLACE INTO mark VALUES (?, ?, ?, ?)", copies)
                 self._db.execute("COMMIT")
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):
@@ -139,6 +190,34 @@ class SqliteFile:
         """Close the file; what was not committed is gone."""
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
+
+
+def salvage(path: Path) -> tuple[list[Record], Mark | None]:
+    """Read what is whole in a file whose first page is damaged: header and tables are the same in every outbox.
+
+    Returns:
+        The records and the mark that can be read; nothing where the damage lies elsewhere.
+    """
+    found: list[Record] = []
+    mark = None
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(DamagedError, sqlite3.Error, OSError):
+        pristine, copy = Path(folder, "pristine"), Path(folder, "copy")
+        SqliteFile(pristine).close()
+        first = bytearray(pristine.read_bytes()[:PAGE_BYTES])
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+        first[28:32] = (copy.stat().st_size // PAGE_BYTES).to_bytes(4, "big")  # the number of pages
+        with copy.open("r+b") as file:
+            file.write(first)
+        repaired = SqliteFile(copy)
+        try:
+            mark = repaired.mark()
+            for record in repaired.records():
+                found.append(record)  # noqa: PERF402 - what was read before the damage counts
+        finally:
+            repaired.close()
+    return found, mark
 
 
 def set_aside(path: Path) -> Path:
@@ -201,7 +280,9 @@ def _damage_told() -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if any(word in str(error) for word in ("malformed", "no such table", "no such column")):
+        if any(
+            word in str(error) for word in ("malformed", "no such table", "no such column", "unsupported file format")
+        ):
             raise DamagedError(str(error)) from None
         raise
     except (sqlite3.DatabaseError, UnicodeDecodeError, TypeError) as error:
@@ -220,4 +301,4 @@ def _values(record: Record) -> tuple[object, ...]:
 
 def _crc(*values: object) -> int:
     """A checksum over a row: SQLite checks its log, not the pages of its file."""
-    return zlib.crc32(repr(values).encode())
+    return zlib.crc32(repr(values).encode("utf-8", "surrogateescape"))
