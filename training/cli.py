@@ -22,6 +22,7 @@ app = make_app(
 )
 app.command()(data_commands.data)
 app.command()(data_commands.prepare)
+app.command()(data_commands.cut)
 app.command()(data_commands.copies)
 app.command()(data_commands.evaluate)
 out = Console(highlight=False, markup=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
 
@@ -81,10 +82,21 @@ def read_dataset(spec: str | DatasetSpec, *, held: Held | None = None) -> Datase
         dropped=dropped,
     )
     dataset = whole.select(kept).without_labels(*spec.omit)
+    if spec.cut:
+        dataset = _cut(dataset)
     if not len(dataset):
         there = ", ".join(np.unique(samples.splits))
         raise DataError(spec.path, f"no picture left of {len(labels)} in {there}; asked: {spec.canonical()}")
     return dataset
+
+
+def _cut(dataset: Dataset) -> Dataset:
+    """Return the largest face of each picture."""
+    from convert.datasets.face_cut import cut_labelled  # the interpreter is loaded for this alone
+
+    images, rows, dropped = cut_labelled(dataset.name, dataset.images)
+    faces = replace(dataset.select(np.array(rows, np.int64)), images=images)
+    return replace(faces, dropped=dataset.dropped + dropped)
 
 
 def hash_datasets(specs: Sequence[str | DatasetSpec]) -> str:

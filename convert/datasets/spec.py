@@ -7,6 +7,7 @@ Examples::
     CK+48@contempt=drop
     folders:raf-db@1=surprise,2=fear,3=disgust,4=happy,5=sad,6=angry,7=neutral
     train_set@omit=disgust+fear
+    holiday_photos@cut=faces
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class DatasetSpec:
         splits: splits to keep (`convert.datasets.split_names`); empty for all.
         labels: whose labels.
         omit: labels of ours whose pictures are left out.
+        cut: whether the pictures are whole photographs, of each of which the largest face is taken.
         class_map: class name of the data set to ``drop`` or to a label.
     """
 
@@ -49,6 +51,7 @@ class DatasetSpec:
     splits: tuple[str, ...] = ()
     labels: LabelKind = "own"
     omit: tuple[str, ...] = ()
+    cut: bool = False
     class_map: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -68,6 +71,7 @@ class DatasetSpec:
             splits=_read_splits(text, options.pop("split", "")),
             labels=_read_label_kind(text, options.pop("labels", "own")),
             omit=_read_omitted(text, options.pop("omit", "")),
+            cut=_read_cut(text, options.pop("cut", "")),
             class_map=options,
         )
 
@@ -75,7 +79,8 @@ class DatasetSpec:
         """One line that says everything asked for except where the data lies; enters the hash of prepared data."""
         mapped = ",".join(f"{key.lower()}={value.lower()}" for key, value in sorted(self.class_map.items()))
         splits, omitted = "+".join(sorted(self.splits)), "+".join(sorted(self.omit))
-        return f"split={splits};labels={self.labels};omit={omitted};{mapped}"
+        cut = "cut=faces;" if self.cut else ""  # hashes of what was prepared before stay what they are
+        return f"split={splits};labels={self.labels};omit={omitted};{cut}{mapped}"
 
 
 def absolute_spec(text: str) -> str:
@@ -126,6 +131,12 @@ def _read_label_kind(text: str, value: str) -> LabelKind:
         if value == kind:
             return kind
     raise UsageError(f"{text!r}: labels={value}: not one of {', '.join(LABEL_KINDS)}")
+
+
+def _read_cut(text: str, value: str) -> bool:
+    if value not in ("", "faces"):
+        raise UsageError(f"{text!r}: cut={value}: not one of faces")
+    return value == "faces"
 
 
 def _read_omitted(text: str, value: str) -> tuple[str, ...]:

@@ -22,7 +22,8 @@ err = Console(stderr=True, highlight=False, markup=False)
 _SPEC = "[FORMAT:]PATH[@KEY=VALUE,…]"
 DATA_HELP = (
     "A data set: a file or folder, and what to take of it: @split=test, @labels=ferplus, @omit=fear+disgust, "
-    "@CLASS=LABEL or @CLASS=drop for a class of another name; several are joined by commas."
+    "@cut=faces (of whole photographs), @CLASS=LABEL or @CLASS=drop for a class of another name; several are joined "
+    "by commas."
 )
 """What every command that takes data says of it."""
 DataArguments = Annotated[list[str], typer.Argument(help=DATA_HELP, metavar=f"{_SPEC}…")]
@@ -61,6 +62,28 @@ def data(
     for first, second, people in report.subjects_across:
         out.print(f"{len(people):,} people are in {first} and in {second}: {', '.join(people[:6])}")
     out.print(f"page: {page}")
+
+
+def cut(
+    photographs: Annotated[
+        list[Path], typer.Argument(help="Photographs, or folders of them, one folder a class.", metavar="PHOTOS…")
+    ],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for the cut faces: data for every command.")],
+    every: Annotated[
+        bool, typer.Option("--every-face", help="Cut all faces of a picture; otherwise the largest alone.")
+    ] = False,
+    min_px: Annotated[int, typer.Option(min=8, help="Least height of a face in pixels.")] = 24,
+) -> None:
+    """Find the faces of whole photographs with the device's detector and cut them as the device does."""
+    from training.data.cut import cut_photographs
+
+    with err.status("cutting"):
+        report = cut_photographs(photographs, out=folder, every=every, min_px=min_px)
+    for line in report.unreadable:
+        say(line)
+    for what, count in report.counts().items():
+        out.print(f"{count:,} {what}")
+    out.print(f"page: {report.page}")
 
 
 def copies(
