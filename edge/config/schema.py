@@ -240,6 +240,12 @@ class MqttConfig(Section, frozen=True):
     requests: Annotated[
         bool, Meta(description="carry out requests: ping, pause, resume, selftest, reload; whoever may publish may ask")
     ] = False
+    history: Annotated[
+        bool, Meta(description="answer request/history: acknowledged events of this start, kept in memory alone")
+    ] = False
+    keep_h: Annotated[
+        float, Meta(gt=0, le=168, description="history: for so many hours; also bounded by queue_max, queue_max_bytes")
+    ] = 24
     queue_max: Annotated[int, Meta(ge=1, le=100_000, description="events kept while the broker is away")] = 10_000
     queue_max_bytes: Annotated[
         int, Meta(ge=65_536, le=268_435_456, description="bound on their payloads, in memory and in the outbox file")

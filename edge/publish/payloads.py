@@ -109,13 +109,16 @@ class HistoryEventPayload(EventPayload, frozen=True, kw_only=True):
 
 
 class GapPayload(Payload, frozen=True, kw_only=True, tag_field="schema", tag="mien.gap/1"):
-    """Events that had to be dropped: ``…/history``."""
+    """Events that had to be dropped, or are not kept for who asks again: ``…/history``."""
 
     type: Annotated[Literal["gap"], Meta(description="tells a gap from an event")]
     boot_id: BootId
     from_seq: Seq
     to_seq: Annotated[Seq, Meta(description="the last one that was dropped")]
-    reason: Annotated[str, Meta(description="queue_full, refused, too_large, too_old or write_failed")]
+    reason: Annotated[
+        str,
+        Meta(description="queue_full, refused, too_large, too_old or write_failed; not_kept: by request/history"),
+    ]
 
 
 class StateFace(Payload, frozen=True, kw_only=True):

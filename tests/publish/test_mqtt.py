@@ -577,3 +577,60 @@ def test_backoff_has_full_jitter_and_a_cap() -> None:
 )
 def test_an_answer_goes_nowhere_where_it_would_be_taken_for_something_else(topic: str, allowed: bool) -> None:
     assert may_answer_on(topic, base="mien/pi/front") == allowed
+
+
+HISTORY = "mien/pi/front/request/history"
+
+
+def test_acknowledged_events_are_sent_again_to_who_asks(
+    mosquitto: Brokers, subscribe: Subscribe, start_sink: Start
+) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port)
+    sink = start_sink(broker.port, history=True)
+    events = [event_message(seq) for seq in range(1, 31)]
+    send(sink, *initial_messages(), *events)
+    wait_until(lambda: sink.counts()["sent"] == 30, what="acknowledgements")
+
+    def responses() -> list[Any]:
+        told = [json.loads(each.payload) for each in subscriber.messages if each.topic.endswith("response/history")]
+        return [each["result"] or each["reason"] for each in told]
+
+    subscriber.publish(HISTORY, b'{"boot_id": "b00t", "from_seq": 21}')
+    again = [json.loads(data) for data in subscriber.wait_for("history", count=12) if b'"historical"' in data]
+    assert [event["seq"] for event in again] == list(range(21, 31))
+    assert responses() == [{"events": 10, "from_seq": 21, "to_seq": 30}]
+    subscriber.publish(HISTORY, b'{"boot_id": "b00t", "from_seq": 30}', reply=("mine/x", b"7"))
+    for wrong in b'{"boot_id": "old", "from_seq": 1}', b"PRESS", b'{"boot_id": "b00t", "from_seq": 0}':
+        subscriber.publish(HISTORY, wrong)
+    wait_until(lambda: len(responses()) == 4, what=lambda: str(responses()))
+    assert responses()[1] == "boot_id: only events of the present start, b00t, are kept"
+    assert len([each for each in subscriber.messages if each.topic == "mien/pi/front/event"]) == 30, (
+        "none is live twice"
+    )
+
+
+def test_what_is_not_kept_any_more_is_a_gap(mosquitto: Brokers, subscribe: Subscribe, start_sink: Start) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port)
+    sink = start_sink(broker.port, history=True, queue_max=5)
+    send(sink, *initial_messages())
+    for seq in range(1, 9):
+        send(sink, event_message(seq))
+        wait_until(lambda: sink.counts()["sent"] == seq, what="its acknowledgement")  # noqa: B023
+    subscriber.publish(HISTORY, b'{"boot_id": "b00t", "from_seq": 1}')
+    told = [json.loads(data) for data in subscriber.wait_for("history", count=8) if b'"type"' in data]
+    assert (told[0]["reason"], told[0]["from_seq"], told[0]["to_seq"]) == ("not_kept", 1, 3)
+    assert [event["seq"] for event in told[1:]] == [4, 5, 6, 7, 8]
+
+
+def test_without_the_key_no_history_is_told(mosquitto: Brokers, subscribe: Subscribe, start_sink: Start) -> None:
+    broker = mosquitto()
+    subscriber = subscribe(broker.port)
+    sink = start_sink(broker.port)
+    send(sink, *initial_messages(), event_message(1))
+    subscriber.wait_for("event")
+    subscriber.publish(HISTORY, b'{"boot_id": "b00t", "from_seq": 1}')
+    subscriber.wait_quiet()
+    assert len(subscriber.on("history")) == 1, "only the request itself"
+    assert sink.counts()["sent"] == 1

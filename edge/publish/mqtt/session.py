@@ -7,13 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from edge.publish.base import Reply, RequestHandler
 from edge.publish.encode import as_history, encode
-from edge.publish.mqtt.connection import Acknowledgement, Connection, Wake
+from edge.publish.mqtt.archive import RATE_HZ, Archive
+from edge.publish.mqtt.connection import Acknowledgement, Connection, Received, Wake
 from edge.publish.mqtt.homeassistant import Announcement
 from edge.publish.mqtt.mailbox import AVAILABILITY, Mailbox
 from edge.publish.outbox.base import Gap, Outbox, Record, StoredEvent
-from edge.publish.payloads import GapPayload
+from edge.publish.payloads import GapPayload, InfoPayload
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +65,7 @@ class Station:
         wake: ends a wait for the network.
         clock_ns: monotonic clock.
         expiry_s: what the broker may forget events after, see ``mqtt.expiry_s``.
+        archive: acknowledged events, for who asks for them; None: nobody may.
         patience_s: after so long without an acknowledgement the connection is given up.
     """
 
@@ -73,6 +77,7 @@ class Station:
     wake: Wake
     clock_ns: Callable[[], int]
     expiry_s: int | None
+    archive: Archive | None
     patience_s: float
 
 
@@ -105,6 +110,7 @@ class Session:
         self._in_flight: dict[int, _Sent] = {}
         self._held_until_ns = 0
         self._hold_s = HOLD_S[0]
+        self._replay_due_ns = 0
         station.tally.connects += 1
         station.tally.refusals.clear()
         station.mailbox.begin_connection()
@@ -123,12 +129,33 @@ class Session:
         """Send what the socket takes, wait for the network, and handle what came."""
         while self._connection.ready and self._send_next():
             pass
-        self._poll(timeout_s)
+        archive = self._station.archive
+        self._poll(min(timeout_s, 1 / RATE_HZ) if archive and archive.replays else timeout_s)
         for each in self._connection.take_received():
-            if not self._station.announcement.receive(each.topic, each.data) and self._on_request is not None:
+            if archive is not None and each.topic == f"{self._station.base}/request/history":
+                self._answer_history(archive, each)
+            elif not self._station.announcement.receive(each.topic, each.data) and self._on_request is not None:
                 verb = "active" if each.topic.endswith("/active/set") else each.topic.rpartition("/")[2]
                 self._on_request(verb, each.data, each.reply)
         self._check_acknowledgements()
+
+    def _answer_history(self, archive: Archive, request: Received) -> None:
+        told = self._station.mailbox.latest("info")
+        if told is None:
+            return  # nobody knows yet which start this is
+        boot_id = msgspec.json.decode(told, type=InfoPayload).boot_id
+        answer = archive.ask(request.data, request.reply, boot_id=boot_id, now_ns=self._station.clock_ns())
+        self._station.mailbox.responses.append(("response/history", encode(answer), request.reply))
+
+    def _send_replay(self) -> bool:
+        """Send one of the events that somebody asked for; False when there is none, or it is too early."""
+        archive, now_ns = self._station.archive, self._station.clock_ns()
+        if archive is None or now_ns < self._replay_due_ns or (taken := archive.next_message()) is None:
+            return False
+        self._replay_due_ns = now_ns + int(1e9 / RATE_HZ)
+        reply, data = taken
+        self._send_answer("history", data, reply)
+        return True
 
     def say_goodbye(self, *, is_over: Callable[[], bool], timeout_s: Callable[[], float]) -> None:
         """Publish ``offline`` and disconnect; without the acknowledgement in time there is no goodbye."""
@@ -144,6 +171,8 @@ class Session:
         """Close the connection; what was not acknowledged goes back."""
         self._connection.close()
         self._station.mailbox.end_connection()
+        if self._station.archive is not None:
+            self._station.archive.replays.clear()
         self._in_flight.clear()
         self._station.outbox.release()
 
@@ -160,7 +189,8 @@ class Session:
         if not mailbox.online and (retained or mailbox.latest("state") is not None):
             self._introduce(retained)
             return True
-        record = self._station.outbox.take(live_only=retained is not None or self._is_held)
+        waits_not = retained is not None or bool(mailbox.responses)  # answers, too, go before history
+        record = self._station.outbox.take(live_only=waits_not or self._is_held)
         if record is not None:
             self._send_record(record)
         elif retained is not None:
@@ -168,7 +198,7 @@ class Session:
         elif mailbox.responses:
             self._send_answer(*mailbox.responses.popleft())
         else:
-            return self._send_telemetry()
+            return self._send_replay() or self._send_telemetry()
         return True
 
     def _introduce(self, retained: tuple[str, bytes] | None) -> None:
@@ -256,7 +286,10 @@ class Session:
             if sent.record is not None:
                 if sent.topic == "history":
                     self._hold_s = HOLD_S[0]
-                self._station.tally.sent_events += isinstance(sent.record.item, StoredEvent)
+                if isinstance(sent.record.item, StoredEvent):
+                    self._station.tally.sent_events += 1
+                    if self._station.archive is not None:
+                        self._station.archive.add(sent.record.item, now_ns=self._station.clock_ns())
                 self._station.outbox.done(sent.record)
 
     def _note_refusal(self, topic: str, reason: str) -> None:

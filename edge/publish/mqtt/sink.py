@@ -23,6 +23,7 @@ from typing import Final
 
 from edge.config.schema import Config, MqttConfig
 from edge.publish.base import Message, RequestHandler
+from edge.publish.mqtt.archive import Archive
 from edge.publish.mqtt.backoff import Backoff, VersionChoice
 from edge.publish.mqtt.connection import CONNECT_TIMEOUT_S, ConnectError, Connection, Identity, Wake, port_of
 from edge.publish.mqtt.credentials import check_credentials
@@ -95,6 +96,7 @@ class MqttSink:
             wake=self._wake,
             clock_ns=clock_ns,
             expiry_s=config.expiry_s,
+            archive=Archive(_kept(config)) if config.history else None,
             patience_s=config.keepalive_s,
         )
         self._backoff = backoff or Backoff(cap_s=config.retry_max_s)
@@ -210,7 +212,8 @@ class MqttSink:
 
     def _connect(self) -> Connection | None:
         base = self._station.base
-        requests = tuple(f"{base}/{level}" for level in REQUEST_FILTERS) if self._on_request is not None else ()
+        levels = REQUEST_FILTERS if self._on_request is not None else ("request/history",) * self._config.history
+        requests = tuple(f"{base}/{level}" for level in levels)
         identity = Identity(
             client_id=self._client_id,
             will_topic=f"{base}/{AVAILABILITY}",
@@ -304,6 +307,10 @@ def _make_outbox(config: MqttConfig, folder: Path | None, *, camera: str, former
 def outbox_path(folder: Path, camera: str) -> Path:
     """Return where the events of a camera wait."""
     return folder / f"outbox-{camera}.db"
+
+
+def _kept(config: MqttConfig) -> Bounds:
+    return Bounds(config.queue_max, config.queue_max_bytes, config.keep_h * 3600)
 
 
 def _bounds(config: MqttConfig) -> Bounds:
