@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 import cv2
+import numpy as np
 from msgspec import Meta
 
 from edge.capture.base import SourceRequest, capture_time_ns
@@ -78,7 +80,11 @@ class Picamera2Source:
             raise _open_error(request.name, error) from error
         try:
             camera.configure(_make_configuration(camera, request, options))
+            _check_formats(camera, request.name)
             camera.start()
+        except SourceError:
+            camera.close()
+            raise
         except (RuntimeError, ValueError, AttributeError) as error:
             camera.close()
             raise _open_error(request.name, error) from error
@@ -109,8 +115,8 @@ class Picamera2Source:
             raise SourceLostError(self.name, str(error)) from error
         now_ns = self._clock()
         try:
-            main: Image = request.make_array("main")  # "RGB888" is libcamera's name for BGR in memory
-            lores = self._lores_of(request) if self._has_lores else None
+            main = self._picture(request, "main")
+            lores = self._picture(request, "lores") if self._has_lores else None
             sensor_ns = int(request.get_metadata().get("SensorTimestamp", 0))
         finally:
             request.release()
@@ -118,12 +124,14 @@ class Picamera2Source:
         stamp_ns = capture_time_ns(sensor_ns - _asleep_ns() if sensor_ns else 0, now_ns=now_ns)
         return Frame(image=main, timestamp_ns=stamp_ns, number=number, source=self.name, lores=lores)
 
-    def _lores_of(self, request: Any) -> Image:
-        width, height = self._camera.camera_configuration()["lores"]["size"]
-        return bgr_from_yuv420(request.make_array("lores"), size_wh=(width, height))
+    def _picture(self, request: Any, stream: str) -> Image:
+        """Return a stream's picture as BGR; libcamera may have put another format in place of the one asked for."""
+        configured = self._camera.camera_configuration()[stream]
+        width, height = configured["size"]
+        return _CONVERSIONS[configured["format"]](request.make_array(stream), (width, height))
 
 
-def bgr_from_yuv420(planes: Image, *, size_wh: tuple[int, int]) -> Image:
+def bgr_from_yuv420(planes: Image, size_wh: tuple[int, int]) -> Image:
     """Convert what picamera2 makes of a YUV420 buffer.
 
     Args:
@@ -137,6 +145,41 @@ def bgr_from_yuv420(planes: Image, *, size_wh: tuple[int, int]) -> Image:
     width, height = size_wh
     padded: Image = cv2.cvtColor(planes[: height * 3 // 2], cv2.COLOR_YUV2BGR_I420)  # type: ignore[assignment]
     return padded if padded.shape[1] == width else padded[:, :width].copy()
+
+
+def bgr_from_nv12(planes: Image, size_wh: tuple[int, int]) -> Image:
+    """Convert what picamera2 makes of an NV12 buffer: USB cameras and libcamera's virtual one have nothing else.
+
+    Args:
+        planes: (height * 3 / 2, width) uint8: Y, then rows of U and V by turns, the rows' padding cut off.
+        size_wh: of the picture.
+
+    Returns:
+        (height, width, 3) uint8 BGR.
+    """
+    width, height = size_wh
+    rows = np.ascontiguousarray(planes[: height * 3 // 2, :width])
+    return cv2.cvtColor(rows, cv2.COLOR_YUV2BGR_NV12)  # type: ignore[return-value]
+
+
+_CONVERSIONS: Final[dict[str, Callable[[Image, tuple[int, int]], Image]]] = {
+    "RGB888": lambda pixels, _: pixels,  # libcamera's name for BGR in memory
+    "YUV420": bgr_from_yuv420,
+    "NV12": bgr_from_nv12,
+}
+
+
+def _check_formats(camera: Picamera2, name: str) -> None:
+    """Refuse pixels that cannot be converted: libcamera takes another format without a word where it must.
+
+    Raises:
+        SourceError: a stream has such a format.
+    """
+    configuration = camera.camera_configuration()
+    for stream in ("main", "lores"):
+        chosen = (configuration.get(stream) or {}).get("format", "RGB888")
+        if chosen not in _CONVERSIONS:
+            raise SourceError(name, f"the camera delivers {chosen}; there are {', '.join(_CONVERSIONS)}")
 
 
 def _find_camera(infos: list[dict[str, Any]], request: SourceRequest) -> tuple[int, str]:

@@ -17,12 +17,13 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 import pytest
+from tools import ROOT
 
 from edge.capture import open_source
 from edge.capture import v4l2 as v4l2_module
 from edge.capture.base import Source, capture_time_ns
 from edge.capture.opencv import OpencvCapture
-from edge.capture.picamera2 import bgr_from_yuv420
+from edge.capture.picamera2 import bgr_from_nv12, bgr_from_yuv420
 from edge.capture.v4l2 import V4l2Source, check_device, find_identity, list_cameras
 from edge.config.loader import make_config
 from edge.errors import (
@@ -360,10 +361,21 @@ def test_the_smaller_stream_is_converted_without_the_padding_of_its_rows(padding
     luma = np.pad(packed[:32], ((0, 0), (0, padding)))
     chroma = np.pad(packed[32:].reshape(2, 16, 24), ((0, 0), (0, 0), (0, padding // 2)))
     planes = np.vstack([luma, chroma.reshape(16, 48 + padding)])
-    back = bgr_from_yuv420(planes, size_wh=(48, 32))
+    back = bgr_from_yuv420(planes, (48, 32))
 
     assert back.shape == (32, 48, 3)
     assert np.abs(back.astype(int) - picture).max() <= 12
+
+
+def test_nv12_is_converted_to_the_picture_it_was_made_of() -> None:
+    picture = cv2.imread(str(ROOT / "edge" / "capture" / "portraits" / "hopper.jpg"))
+    picture = np.ascontiguousarray(picture[:160, :160])
+    planar = cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420)
+    chroma = planar[160:].reshape(2, 80, 80)
+    planes = np.vstack([planar[:160], np.stack(list(chroma), axis=-1).reshape(80, 160)])
+    back = bgr_from_nv12(planes, (160, 160))
+    assert back.shape == picture.shape
+    assert np.abs(back.astype(int) - picture).mean() < 4
 
 
 class FakePicamera2:
@@ -442,6 +454,32 @@ def test_a_pi_camera_delivers_both_streams_with_the_sensors_time(picamera2: type
     assert source.identity == "picamera2:/base/i2c/imx708@1a"
     assert picamera2.made[0].closed
     assert picamera2.made[0].configuration["main"]["format"] == "RGB888"
+
+
+def test_a_camera_that_has_only_nv12_is_converted(
+    picamera2: type[FakePicamera2], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def adjusted(self: FakePicamera2, configuration: dict[str, Any]) -> None:  # as picamera2 does, without a word
+        self.configuration = configuration | {"main": {"size": (96, 64), "format": "NV12"}}
+
+    monkeypatch.setattr(picamera2, "configure", adjusted)
+    monkeypatch.setattr(picamera2, "make_array", lambda self, _: np.full((96, 96), 128, np.uint8))
+    frame = open_("picamera2:1").read()
+    assert frame is not None
+    assert frame.image.shape == (64, 96, 3)
+    assert np.ptp(frame.image) == 0
+
+
+def test_pixels_that_cannot_be_converted_are_refused_by_name(
+    picamera2: type[FakePicamera2], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def adjusted(self: FakePicamera2, configuration: dict[str, Any]) -> None:
+        self.configuration = configuration | {"main": {"size": (96, 64), "format": "MJPEG"}}
+
+    monkeypatch.setattr(picamera2, "configure", adjusted)
+    with pytest.raises(SourceError, match="delivers MJPEG; there are RGB888, YUV420, NV12"):
+        open_("picamera2:1")
+    assert picamera2.made[0].closed
 
 
 def test_a_pi_camera_is_found_again_by_its_identity(picamera2: type[FakePicamera2]) -> None:
