@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -48,8 +49,13 @@ def check_free(folder: Path, *, force: bool) -> None:
 
     Raises:
         UsageError: the place is taken by a bundle and ``force`` is not given, or by something else.
+        ConversionError: nothing can be written there.
     """
     if not folder.exists():
+        above = next(parent for parent in folder.absolute().parents if parent.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            problem = "cannot be written into" if above.is_dir() else "is no folder"
+            raise ConversionError(f"{folder}: {above} {problem}; nothing was begun")
         return
     if not (folder / MANIFEST_FILE).is_file():
         if folder.is_dir() and not any(folder.iterdir()):

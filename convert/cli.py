@@ -15,7 +15,7 @@ app = make_app(
 )
 
 Calibrate = Annotated[
-    list[str], typer.Option("--calibrate", help="labelled faces for the ranges: [FORM:]PATH[@KEY=VALUE,…]")
+    list[str], typer.Option("--calibrate", help="labelled faces for the ranges: \\[FORM:]PATH\\[@KEY=V,…]")
 ]
 Evaluate = Annotated[list[str], typer.Option("--evaluate", help="other labelled faces for the verdict")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="write the report here as well")]
@@ -23,13 +23,14 @@ Scale = Annotated[
     str | None,
     typer.Option(help="the model expects (pixel - MEAN) * SCALE; a number, 1/255, or one a channel with commas"),
 ]
-Mean = Annotated[str | None, typer.Option(help="one value, or one a channel: 123.7,116.3,103.5 [default: 0]")]
+Mean = Annotated[str | None, typer.Option(help="one value, or one a channel: 123.7,116.3,103.5 \\[default: 0]")]
 Color = Annotated[str, typer.Option(help="rgb or bgr, for a model of three channels")]
 HeadKind = Annotated[str, typer.Option(help="auto, logits or softmax: what the model puts out")]
 TrustCode = Annotated[
     bool,
     typer.Option("--trust-code", help="run code that lies in the model (Lambda); only of people you trust"),
 ]
+Signature = Annotated[str | None, typer.Option(help="of a SavedModel \\[default: serving_default, or the only one]")]
 MaxDrop = Annotated[float, typer.Option(help="points of accuracy that may be lost")]
 MaxClassDrop = Annotated[float, typer.Option(help="points of recall that a class of 200 pictures or more may lose")]
 
@@ -43,10 +44,10 @@ def quantize_command(
     labels: Annotated[
         str | None, typer.Option(help="of the outputs in order: a,b,c, or a file with one a line")
     ] = None,
-    crop: Annotated[str | None, typer.Option(help="none, square[:MARGIN], or a JSON file with a crop")] = None,
+    crop: Annotated[str | None, typer.Option(help="none, square\\[:MARGIN], or a JSON file with a crop")] = None,
     version: Annotated[str | None, typer.Option(help="of the bundle: 1.0.0")] = None,
     licence: Annotated[str | None, typer.Option(help="of the weights")] = None,
-    name: Annotated[str | None, typer.Option(help="of the bundle [default: the folder's name]")] = None,
+    name: Annotated[str | None, typer.Option(help="of the bundle \\[default: the folder's name]")] = None,
     notice: Annotated[list[str] | None, typer.Option(help="line that must go with the weights; repeatable")] = None,
     notes: Annotated[str, typer.Option(help="for the model card")] = "",
     trained_from: Annotated[Path | None, typer.Option(help="JSON: git, recipe, datasets [{name, count}]")] = None,
@@ -55,11 +56,12 @@ def quantize_command(
         Path | None, typer.Option(help="list of test pictures with a copy in training, by mien-train copies")
     ] = None,
     scheme: Annotated[str, typer.Option(help="int8, int16x8, float16 or dynamic")] = "int8",
-    io: Annotated[str | None, typer.Option(help="int8, uint8 or float32 [default: the scheme's]")] = None,
+    io: Annotated[str | None, typer.Option(help="int8, uint8 or float32 \\[default: the scheme's]")] = None,
     scale: Scale = None,
     mean: Mean = None,
     color: Color = "grey",
     head: HeadKind = "auto",
+    signature: Signature = None,
     trust_code: TrustCode = False,
     max_drop: MaxDrop = 1.0,
     max_class_drop: MaxClassDrop = 5.0,
@@ -98,7 +100,7 @@ def quantize_command(
         colour=arguments.parse_choice(color, "--color", Colour),
         arithmetic=arguments.parse_arithmetic(scale, mean),
         head=arguments.parse_choice(head, "--head", Head),
-        form=Form(trust_code=trust_code),
+        form=Form(trust_code=trust_code, signature=signature),
         notices=tuple(notice or ()),
         notes=notes,
         trained_from=arguments.read_origin(trained_from, git=git, model=model),
@@ -127,6 +129,7 @@ def verify_command(
     scale: Scale = None,
     mean: Mean = None,
     head: HeadKind = "auto",
+    signature: Signature = None,
     trust_code: TrustCode = False,
     max_drop: MaxDrop = 1.0,
     max_class_drop: MaxClassDrop = 5.0,
@@ -147,7 +150,7 @@ def verify_command(
     options = VerifyOptions(
         arithmetic=parse_arithmetic(scale, mean),
         head=parse_choice(head, "--head", Head),
-        form=Form(trust_code=trust_code),
+        form=Form(trust_code=trust_code, signature=signature),
         limits=Limits(max_drop, max_class_drop),
         notes=notes,
     )
@@ -173,7 +176,7 @@ def detector_command(
     out: Annotated[Path, typer.Option(help="folder that the bundles are written into")],
     size: Annotated[
         list[str] | None,
-        typer.Option(help="WIDTHxHEIGHT, multiples of 32; repeat for more [default: the shipped ones]"),
+        typer.Option(help="WIDTHxHEIGHT, multiples of 32; repeat for more \\[default: the shipped ones]"),
     ] = None,
     max_drop: Annotated[float, typer.Option(help="points of average precision that may be lost")] = 1.0,
     notes: Annotated[str, typer.Option(help="for the model card")] = "",

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from convert.sandbox.checks import check_model_file
 from convert.sandbox.contents import check_external_data
 from edge.errors import ConversionError, MissingDependencyError, ModelFileError
 from edge.infer.litert import quiet_native_log
 from edge.packages import install_line
+
+_PLACES: Final = re.compile(r"(\S+\.py|<unknown>):\d+(:\d+)?: (error: )?|loc\(.*?\](\)|$)(: )?")
+"""Where a compiler's error lies: a line of our code, or a chain of its own locations."""
+_NO_OPERATOR: Final = re.compile(r"'(tf\.\w+)' op is neither a custom op nor a flex op")
+_SENTENCE: Final = re.compile(r".{20,}?[.;](?= |$)")
 
 
 def import_tensorflow() -> Any:
@@ -42,8 +48,15 @@ def import_keras() -> Any:
 
 
 def brief(error: Exception) -> str:
-    """Return a framework's error in one line of 200 characters at most."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """Return a framework's error in one line of whole sentences, without places in code that is not the user's.
+
+    What is longer than 200 characters is told up to the end of its first sentence.
+    """
+    text = " ".join(_PLACES.sub("", str(error)).split())
+    if found := _NO_OPERATOR.search(text):
+        return f"TFLite has no {found[1]} for what this model gives it"
+    sentence = _SENTENCE.match(text)
+    return (sentence[0] if len(text) > 200 and sentence else text) or type(error).__name__
 
 
 @contextmanager

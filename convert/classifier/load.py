@@ -79,9 +79,11 @@ class Form(msgspec.Struct, frozen=True):
 
     Attributes:
         trust_code: run code that lies in the file (a Lambda layer).
+        signature: of a SavedModel; None for its serving signature, or the only one.
     """
 
     trust_code: bool = False
+    signature: str | None = None
 
 
 PLAIN: Final = Form()

@@ -6,6 +6,8 @@ line in `LOADERS`.
 
 from __future__ import annotations
 
+import json
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from convert.frameworks import brief, check_one_of_each, freeze_to_tflite, impor
 from convert.sandbox.contents import check_operators, check_signature, find_code, read_keras_config
 from convert.tflite.graph import Graph
 from convert.tflite.interpreter import run_pictures
-from edge.errors import ModelFileError
+from edge.errors import ModelFileError, UsageError
 from edge.infer.litert import open_interpreter, quiet_native_log
 from edge.records import Floats
 
@@ -41,7 +43,7 @@ class Source:
 
 def load_keras_file(path: Path, form: Form) -> Source:
     """Reads ``.keras``, ``.h5`` or ``.hdf5``."""
-    return keras_source(load_keras_model(path, trust_code=form.trust_code), path=path)
+    return keras_source(_in_float32(load_keras_model(path, trust_code=form.trust_code)), path=path)
 
 
 def load_keras_model(path: Path, *, trust_code: bool = False) -> Any:
@@ -69,6 +71,18 @@ def load_keras_model(path: Path, *, trust_code: bool = False) -> Any:
         raise ModelFileError(path, f"Keras cannot read it: {brief(error)}") from None
 
 
+def _in_float32(model: Any) -> Any:
+    """The same model where it computes in float16 or bfloat16: TFLite has most operators in float32 alone."""
+    keras = import_keras()
+    config = json.dumps(keras.saving.serialize_keras_object(model))
+    plain = re.sub(r'"mixed_b?float16"', '"float32"', config)
+    if plain == config:
+        return model
+    whole = keras.saving.deserialize_keras_object(json.loads(plain))
+    whole.set_weights(model.get_weights())
+    return whole
+
+
 def keras_source(model: Any, *, path: Path) -> Source:
     """A Keras model in memory.
 
@@ -88,8 +102,8 @@ def keras_source(model: Any, *, path: Path) -> Source:
     return Source(tflite, lambda pixels: np.asarray(batched(pixels), np.float32), "keras")
 
 
-def load_saved_model(path: Path, _: Form) -> Source:
-    """Reads a SavedModel folder through its serving signature."""
+def load_saved_model(path: Path, form: Form) -> Source:
+    """Reads a SavedModel folder through a signature."""
     tf = import_tensorflow()
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -104,14 +118,19 @@ def load_saved_model(path: Path, _: Form) -> Source:
     except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
         raise ModelFileError(path, f"TensorFlow cannot read it: {brief(error)}") from None
     signatures = getattr(module, "signatures", {})
-    name = "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
-    if name is None:
-        raise ModelFileError(path, "a SavedModel without signatures")
+    if not signatures:
+        raise ModelFileError(path, "a SavedModel without signatures; export it with one (model.export in Keras)")
+    name = form.signature or (SERVING if SERVING in signatures or len(signatures) > 1 else next(iter(signatures)))
+    if name not in signatures:
+        raise UsageError(f"--signature: {path} has no {name!r}; it has {', '.join(sorted(signatures))}")
     signature = signatures[name]
     check_signature(signature.graph.as_graph_def(), path)
     arguments, outputs = signature.structured_input_signature[1], signature.structured_outputs
     check_one_of_each(arguments, outputs, path)
     (argument,), (output,) = arguments, outputs
+    if arguments[argument].dtype != tf.float32:
+        kind = arguments[argument].dtype.name
+        raise ModelFileError(path, f"{name} takes {kind}; export it with a float32 input (of pixels 0..255 as well)")
     shape = fixed_shape(tuple(arguments[argument].shape), path)
     tflite = _convert(lambda pixels: signature(**{argument: pixels})[output], (1, *shape), path)
     single = arguments[argument].shape[0] == 1
@@ -129,6 +148,8 @@ def load_tflite(path: Path, _: Form) -> Source:
     model = path.read_bytes()
     graph = Graph(model)
     kinds = {graph.dtype(index) for op in graph.weighted_ops() for index in op.inputs if index >= 0}
+    if not kinds and any(values.dtype == np.float16 for _, values in graph.constants()):
+        raise ModelFileError(path, "its weights are float16; bring the same model with float32 weights")
     if kinds != {"float32"}:
         raise ModelFileError(path, f"weights are {', '.join(sorted(kinds - {'float32'}))}; the float model is needed")
     interpreter = open_interpreter(model)
@@ -150,6 +171,7 @@ LOADERS: Final[dict[str, Callable[[Path, Form], Source]]] = {
     ".tflite": load_tflite,
     ".onnx": load_onnx,
 }
+SERVING: Final = "serving_default"
 SAVED_MODEL_FILE: Final = "saved_model.pb"
 _keep_alive: list[Any] = []
 """A SavedModel's functions hold its variables weakly."""

@@ -218,6 +218,24 @@ def test_a_truncated_float_tflite_is_refused_before_anything_is_read_into_this_p
         assert_refused(said, 78, "cut.tflite", out=out)
 
 
+def test_a_place_that_cannot_be_written_is_known_before_the_work(
+    workshop: Workshop, mien_convert: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    said = mien_convert(*workshop.arguments(tmp_path / "file" / "out"))
+    assert said.code == 1
+    assert said.err.splitlines() == [
+        f"mien-convert: error: {tmp_path}/file/out: {tmp_path}/file is no folder; nothing was begun"
+    ]
+
+
+def test_help_keeps_what_stands_in_brackets(mien_convert: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = mien_convert("quantize", "--help").out
+    for part in ("[FORM:]PATH[@KEY=V,…]", "square[:MARGIN]", "[default: 0]"):
+        assert part in said
+
+
 def test_a_full_disk_leaves_nothing_behind(workshop: Workshop, small_bundle: Path, tmp_path: Path) -> None:
     """On a real file system that is too small, in a mount namespace of the child's own."""
     room_kib = sum(file.stat().st_size for file in small_bundle.iterdir()) // 2048

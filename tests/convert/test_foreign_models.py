@@ -17,10 +17,11 @@ tf = pytest.importorskip("tensorflow", reason="needs the convert extra: pip inst
 from small_networks import SIZE_PX, fit_head, make_faces, make_network  # noqa: E402
 
 from convert.arguments import parse_arithmetic  # noqa: E402
-from convert.classifier.load import FloatModel, InputArithmetic, load_model  # noqa: E402
+from convert.classifier.load import FloatModel, Form, InputArithmetic, load_model  # noqa: E402
 from convert.classifier.repair import run_logits  # noqa: E402
 from convert.classifier.sanity import check_scaling  # noqa: E402
 from convert.evaluation.verdict import EvaluationSet  # noqa: E402
+from convert.frameworks import brief  # noqa: E402
 from convert.tflite.graph import Graph  # noqa: E402
 from edge.contract.bundle import load_emotion_bundle  # noqa: E402
 from edge.errors import ModelFileError, UsageError  # noqa: E402
@@ -46,6 +47,57 @@ def test_a_saved_model_converts_through_its_signature(workshop: Workshop, tmp_pa
     assert (model.kind, model.input_shape, model.classes) == ("savedmodel", (SIZE_PX, SIZE_PX, 1), 7)
     assert accuracy(model) > 0.95
     assert_same_function(model, PIXELS)
+
+
+def test_a_saved_model_of_several_signatures_is_read_through_the_named_one(tmp_path: Path) -> None:
+    class Two(tf.Module):  # type: ignore[misc, name-defined]
+        @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 1), tf.float32)])  # type: ignore[untyped-decorator]
+        def faces(self, pixels: Any) -> Any:
+            return tf.reshape(pixels, (-1, 64))[:, :7] / 255.0
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 1), tf.uint8)])  # type: ignore[untyped-decorator]
+        def bytes(self, pixels: Any) -> Any:
+            return tf.reshape(tf.cast(pixels, tf.float32), (-1, 64))[:, :7]
+
+    module = Two()
+    signatures = {name: getattr(module, name).get_concrete_function() for name in ("faces", "bytes")}
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures=signatures)
+    assert load_model(tmp_path / "saved", arithmetic=None, form=Form(signature="faces")).classes == 7
+    with pytest.raises(UsageError, match="no 'serving_default'; it has bytes, faces"):
+        load_model(tmp_path / "saved", arithmetic=None)
+    with pytest.raises(ModelFileError, match="bytes takes uint8; export it with a float32 input"):
+        load_model(tmp_path / "saved", arithmetic=None, form=Form(signature="bytes"))
+
+
+def test_a_network_trained_in_mixed_precision_converts_in_float32(tmp_path: Path) -> None:
+    import keras
+
+    pixels = keras.Input((SIZE_PX, SIZE_PX, 1))
+    x = keras.layers.Conv2D(4, 3, activation="relu", dtype="mixed_float16")(keras.layers.Rescaling(1 / 255)(pixels))
+    x = keras.layers.BatchNormalization(dtype="mixed_float16")(x)
+    x = keras.layers.GlobalAveragePooling2D(dtype="mixed_float16")(x)
+    network = keras.Model(pixels, keras.layers.Dense(7, dtype="float32")(x))
+    network.save(tmp_path / "mixed.keras")
+    model = load_model(tmp_path / "mixed.keras", arithmetic=None)
+    assert_same_function(model, PIXELS)
+    assert np.abs(model.predict(PIXELS) - network.predict(PIXELS.astype(np.float32), verbose=0)).max() < 2e-2
+
+
+def test_float16_weights_are_named(tmp_path: Path) -> None:
+    converter = tf.lite.TFLiteConverter.from_keras_model(make_network())
+    converter.optimizations, converter.target_spec.supported_types = [tf.lite.Optimize.DEFAULT], [tf.float16]
+    (tmp_path / "half.tflite").write_bytes(converter.convert())
+    with pytest.raises(ModelFileError, match="its weights are float16; bring the same model with float32 weights"):
+        load_model(tmp_path / "half.tflite", arithmetic=None)
+
+
+def test_a_frameworks_error_is_told_in_whole_sentences_without_places_in_code() -> None:
+    said = "/a/b.py:129:1: error: 'tf.Mul' op is neither a custom op nor a flex op\nserve(Reader())"
+    assert brief(ValueError(said)) == "TFLite has no tf.Mul for what this model gives it"
+    assert brief(ValueError("<unknown>:0: error: it is too wide")) == "it is too wide"
+    assert brief(ValueError("The layer is not known to this version. " + "More of it " * 30)) == (
+        "The layer is not known to this version."
+    )
 
 
 def test_a_float_tflite_converts_and_its_softmax_goes(tmp_path: Path) -> None:
