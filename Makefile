@@ -32,14 +32,20 @@ test-edge: $(VENV)/dev.stamp        ## the tests of edge alone: no TensorFlow, n
 
 CLIENTS = .venv-clients
 HASS_PYTHON ?= python3.13
-test-clients: $(VENV)/dev.stamp     ## a real Home Assistant (HASS_PYTHON, 700 MB), Prometheus, mosquitto: what they make of our messages
+test-clients: $(VENV)/dev.stamp     ## a real Home Assistant (HASS_PYTHON, 700 MB), Node-RED, Prometheus: what they make of our messages
 	if $(HASS_PYTHON) -c ''; then $(MAKE) $(CLIENTS)/homeassistant.stamp; fi
-	MIEN_HASS="$$(ls $$PWD/$(CLIENTS)/bin/hass 2>/dev/null)" $(PYTEST) tests/integration/test_clients_*.py $(ARGS)
+	if npm --version; then $(MAKE) $(CLIENTS)/node-red.stamp; fi
+	MIEN_HASS="$$(ls $$PWD/$(CLIENTS)/bin/hass 2>/dev/null)" \
+		MIEN_NODE_RED="$$(ls $$PWD/$(CLIENTS)/node_modules/.bin/node-red 2>/dev/null)" $(PYTEST) tests/integration/test_clients_*.py $(ARGS)
 
 $(CLIENTS)/homeassistant.stamp:
 	$(HASS_PYTHON) -m venv $(CLIENTS)
 	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check homeassistant==2025.4.4 paho-mqtt==2.1.0 \
 		home-assistant-frontend==20250411.0
+	touch $@
+
+$(CLIENTS)/node-red.stamp:
+	npm install --prefix $(CLIENTS) --no-audit --no-fund --silent node-red@4.1
 	touch $@
 
 models: $(VENV)/dev.stamp           ## trains and converts the emotion models: DATA=fer2013.csv; training/models.mk says what and how long
