@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
+import cv2
 import pytest
 from rich.console import Console
 from rich.text import Text
 
+from edge.commands.colors import luminance, readable_hex
 from edge.commands.demo.story import Story
-from edge.commands.demo.terminal import TerminalScreen, open_screen, summary_lines
-from edge.contract.labels import LABELS
+from edge.commands.demo.terminal import ACCENT, DIM, TerminalScreen, open_screen, program, summary_lines
+from edge.contract.labels import LABELS, UNCERTAIN
 from edge.publish.payloads import (
     Box,
     EventPayload,
@@ -156,12 +162,13 @@ def test_a_lost_event_is_reported_and_a_repeated_one_counts_once() -> None:
     assert "3 events published to mqtt://127.0.0.1:4711 and read back, 2 missing" in text
 
 
-def test_the_summary_says_how_to_subscribe_and_how_to_go_on_within_80_columns() -> None:
+def test_the_summary_says_how_to_subscribe_and_how_to_go_on_within_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [".venv/bin/mien"])
     lines = [line.plain for line in summary_lines(make_story(), port=4711, has_camera=False)]
     text = "\n".join(lines)
     assert "mosquitto_sub -h 127.0.0.1 -p 4711 -t 'mien/#' -v" in text
-    assert "mien demo --camera 0" in text
-    assert "mien run --config" in text
+    assert " demo --camera 0" in text
+    assert " run --config" in text
     assert max(map(len, lines)) <= 80
 
 
@@ -177,3 +184,67 @@ def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b" not in text
     assert "event: 02:20:01.000 #1" in text
     assert "faces: t0 angry 50%, t1 disgust 52%" in text
+
+
+def test_what_is_said_to_do_next_runs_when_it_is_pasted(tmp_path: Path) -> None:
+    lines = [line.plain for line in summary_lines(make_story(), port=4711, has_camera=False)]
+    steps = [line.partition(":")[2].strip() for line in lines if program() in line]
+    assert len(steps) == 4
+    for step in steps:
+        asked = step if ">" in step else f"{step} --help"
+        done = subprocess.run(["sh", "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert ">" in step or "Usage" in done.stdout
+    assert "[camera]" in (tmp_path / "mien.toml").read_text()
+
+
+def test_a_program_that_its_name_does_not_lead_to_is_called_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [".venv/bin/mien"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert program() == ".venv/bin/mien"
+
+
+def test_emotions_that_were_never_told_are_named() -> None:
+    story = Story()
+    story.take("event", make_event(1))
+    text = "\n".join(line.plain for line in summary_lines(story, port=4711, has_camera=False))
+    named = next(line for line in text.splitlines() if "never told" in line)
+    assert {label for label in LABELS if label in named} == set(LABELS) - set(story.emotions)
+
+
+def contrast(one: float, other: float) -> float:
+    low, high = sorted((one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_every_colour_of_text_is_read_on_white_and_on_black() -> None:
+    for colour in (DIM, ACCENT, *map(readable_hex, [*LABELS, UNCERTAIN, "bored"])):
+        red, green, blue = bytes.fromhex(colour[1:])
+        shade = luminance((red, green, blue))
+        assert contrast(shade, 0.0) >= 4.4, colour
+        assert contrast(shade, 1.0) >= 4.4, colour
+
+
+def test_on_a_telephone_no_emotion_is_cut() -> None:
+    lines = plain(draw(make_story(4), width=40, height=30))
+    assert not any("…" in line for line in lines if "mosquitto_sub" not in line)
+    assert all(any(f" t{i} " in line and LABELS[i] in line for line in lines) for i in range(4))
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_scene_is_shown_where_the_terminal_can(width: int) -> None:
+    assert "▀" in draw(make_story(), width=width, height=30)
+    assert "▀" not in draw(make_story(), width=width, height=20)
+    assert "▀" not in draw(make_story(), width=width, height=30, encoding="ascii")
+    assert "▀" not in draw(make_story(), width=width, height=30, colour="256")
+
+
+def test_elsewhere_one_frame_is_written_and_its_path_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    stream = io.StringIO()
+    screen = open_screen(port=4711, seconds=1, has_camera=False, console=Console(file=stream, width=80))
+    with screen:
+        screen.show(make_story(3))
+    (written,) = tmp_path.glob("mien-demo-*.png")
+    assert str(written) in stream.getvalue()
+    assert cv2.imread(str(written)) is not None

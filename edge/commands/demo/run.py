@@ -19,6 +19,7 @@ from edge.commands.demo.children import start_child, stop_child
 from edge.commands.demo.listener import Listener
 from edge.commands.demo.story import Story
 from edge.commands.demo.terminal import Screen, open_screen
+from edge.commands.demo.view import FPS
 from edge.errors import EXIT_CLEAN, MienError
 from edge.system.redact import redact
 
@@ -161,7 +162,7 @@ def make_config_text(*, port: int, camera: str | None) -> str:
         camera: a source, or None for the scene of portraits.
     """
     prefix, device, name = BASE.split("/")
-    pace = "fps = 20\n" if camera is None else ""
+    pace = f"fps = {FPS}\n" if camera is None else ""
     return (
         f"device = {json.dumps(device)}\n"
         f"[camera]\nsource = {json.dumps(camera or 'demo')}\nname = {json.dumps(name)}\n{pace}"
