@@ -11,11 +11,12 @@ from typing import Any, Final, get_args
 import msgspec
 
 from convert.classifier.load import InputArithmetic, describe_origin
-from convert.classifier.options import MEASURED_MARGIN, QuantizeData
+from convert.classifier.options import QuantizeData
 from convert.datasets import read_datasets
 from convert.datasets.class_names import label_index
 from convert.datasets.reading import Held
 from convert.sandbox.checks import check_model_file
+from edge.contract.crop import MEASURED_MARGIN
 from edge.contract.labels import LABELS
 from edge.contract.manifest import Crop, TrainedFrom
 from edge.errors import UsageError

@@ -10,11 +10,10 @@ from convert.classifier.load import PLAIN, FloatModel, Form, Head, InputArithmet
 from convert.classifier.quantize import Io, Scheme, check_io
 from convert.datasets.dataset import Colour, Dataset
 from convert.evaluation.verdict import Limits
+from edge.contract.crop import MEASURED_MARGIN
 from edge.contract.manifest import TrainedFrom
 from edge.errors import ModelFileError, UsageError
 
-MEASURED_MARGIN: Final = 0.99
-"""Margin of FER2013's crops as measured, see `edge.contract.crop`."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _VERSION: Final = re.compile(r"\d+\.\d+\.\d+")
 

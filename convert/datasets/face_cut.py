@@ -13,14 +13,12 @@ from convert.datasets.dataset import Dropped, Images, stack_images
 from edge.bundles.locate import find_bundle
 from edge.config.schema import DetectConfig
 from edge.contract.bundle import load_detect_bundle
-from edge.contract.crop import cut_square, square_box
+from edge.contract.crop import MEASURED_MARGIN, cut_square, square_box
 from edge.detect import open_detector
 from edge.detect.base import FaceDetector
 from edge.infer import load_model
 from edge.records import Faces, Frame, Image
 
-MARGIN: Final = 0.99
-"""Side of the square as a multiple of the box's height; that of every bundle that ships (`edge.contract.crop`)."""
 MIN_PX: Final = 24
 """Faces whose box is lower are left out: below it no picture of a face can be judged."""
 ALREADY_CUT_PX: Final = 128
@@ -113,7 +111,7 @@ def count_states(found: Sequence[FoundFace]) -> dict[str, int]:
 
 
 def _cut(image: Image, xywh: tuple[float, float, float, float], number: int, *, every: bool, min_px: int) -> FoundFace:
-    square = cut_square(image, square_box(xywh, margin=MARGIN))
+    square = cut_square(image, square_box(xywh, margin=MEASURED_MARGIN))
     if xywh[3] < min_px:
         return FoundFace("left out", f"a face lower than {min_px} px", square, xywh)
     if number and not every:

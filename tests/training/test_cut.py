@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from convert.datasets import read_dataset
-from convert.datasets.face_cut import MARGIN, cut_faces, find_faces
+from convert.datasets.face_cut import cut_faces, find_faces
 from convert.datasets.pictures import read_picture
 from convert.evaluation.detection import pairwise_iou
-from edge.contract.crop import crop_face
+from edge.contract.crop import MEASURED_MARGIN, crop_face
 from edge.errors import DataError, UsageError
 from training.data.cut import cut_photographs
 
@@ -65,7 +65,7 @@ def test_a_network_learns_from_the_pixels_that_the_device_shows_it(tmp_path: Pat
         box = max(find_faces(image).xywh, key=lambda xywh: xywh[3])
         shown = np.empty((48, 48) if colour == "grey" else (48, 48, 3), np.uint8)
         x, y, w, h = map(float, box)
-        crop_face(image, (x, y, w, h), margin=MARGIN, size_px=48, out=shown, grey=colour == "grey")
+        crop_face(image, (x, y, w, h), margin=MEASURED_MARGIN, size_px=48, out=shown, grey=colour == "grey")
         np.testing.assert_array_equal(pixels.reshape(shown.shape), shown)
 
 

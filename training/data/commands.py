@@ -86,6 +86,25 @@ def cut(
     out.print(f"page: {report.page}")
 
 
+def predict(
+    photographs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.", metavar="PHOTO…")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A run folder, a bundle, or a shipped bundle's name.")
+    ] = "emotion-ferplus",
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for the drawn pictures.")] = Path("predicted"),
+) -> None:
+    """Say and draw what a run or a bundle sees in pictures; without the device's rules for when it is uncertain."""
+    from training.evaluate.models import load_evaluated_model
+    from training.evaluate.predict import predict_files
+
+    loaded = load_evaluated_model(model)
+    if loaded.kind == "run":
+        say(f"{loaded.name}: a run; its confidence is not calibrated before export")
+    for line in predict_files(loaded, photographs, out=folder):
+        out.print(line, soft_wrap=True)
+    out.print(f"drawn: {folder}", soft_wrap=True)
+
+
 def copies(
     datasets: DataArguments,
     of: Annotated[list[str], typer.Option("--of", help="What was trained on; may be given again.", metavar=_SPEC)],

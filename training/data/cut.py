@@ -11,9 +11,10 @@ from typing import Final
 import cv2
 import numpy as np
 
-from convert.datasets.face_cut import MARGIN, FoundFace, count_states, cut_faces
+from convert.datasets.face_cut import FoundFace, count_states, cut_faces
 from convert.datasets.pictures import find_pictures, read_picture, unread_pictures
 from convert.datasets.samples import printable
+from edge.contract.crop import MEASURED_MARGIN
 from edge.errors import DataError, UsageError
 from training import page
 from training.files import write_file
@@ -98,7 +99,8 @@ def render_sheet(report: CutReport) -> str:
         for reason, rows in groups.items():
             shown = [page.picture(face.image, title=name) for name, face in rows[:_SHOWN]]
             note = f"{len(rows):,} faces or pictures" + (f", {_SHOWN} shown." if len(rows) > _SHOWN else ".")
-            parts.append(page.section(f"{title}: {reason}", note, page.figure(shown, reason)))
+            heading = title if reason == "." else f"{title}: {reason}"
+            parts.append(page.section(heading, note, page.figure(shown, "" if reason == "." else reason)))
     if report.unreadable:
         lines = "".join(f"<li>{escape(line)}</li>" for line in report.unreadable)
         parts.append(page.section("Unreadable", f"{len(report.unreadable):,} files.", f"<ul>{lines}</ul>"))
@@ -107,8 +109,8 @@ def render_sheet(report: CutReport) -> str:
         "What was cut, and what was left out and why. Look through it: a label that was right for the photograph may "
         "not be for the face.",
         parts,
-        footer=f"squares of {MARGIN} x the box's height, as the device cuts them. Shows your photographs: keep it "
-        "private.",
+        footer=f"squares of {MEASURED_MARGIN} x the box's height, as the device cuts them. Shows your "
+        "photographs: keep it private.",
     )
 
 

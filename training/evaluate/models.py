@@ -13,6 +13,7 @@ import numpy.typing as npt
 from convert.datasets.dataset import Colour
 from edge.bundles.locate import find_bundle
 from edge.contract.bundle import load_emotion_bundle
+from edge.contract.crop import MEASURED_MARGIN
 from edge.contract.manifest import Prior
 from edge.errors import DataError, UsageError
 from edge.records import Floats
@@ -36,6 +37,7 @@ class EvaluatedModel:
         copies_sha256: of the list of test pictures that it was trained on, if its bundle names one.
         temperature: what its scores are divided by before softmax where it ships; 1 for a run.
         logits: (n, size_px, size_px, channels) uint8 to (n, labels) float32 logits, up to a constant a picture.
+        margin: side of its crop as a multiple of the face's height; of a run the data's.
     """
 
     name: str
@@ -47,6 +49,7 @@ class EvaluatedModel:
     prior: Prior
     copies_sha256: str | None
     logits: Callable[[Pixels], Floats]
+    margin: float = MEASURED_MARGIN
 
 
 def load_evaluated_model(name_or_path: str, *, prior: Prior = "natural") -> EvaluatedModel:
@@ -93,6 +96,7 @@ def _load_bundle(path: Path, prior: Prior) -> EvaluatedModel:
         prior=prior,
         copies_sha256=bundle.manifest.copies_sha256 or None,
         logits=logits,
+        margin=bundle.manifest.crop.margin,
     )
 
 
