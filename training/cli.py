@@ -142,7 +142,7 @@ def kfold(
     folds: Annotated[int, typer.Option("-k", min=2, help="Number of folds.")] = 5,
     epochs: Epochs = None,
 ) -> None:
-    """Cross-validate a recipe: stratified, no person in two folds. Finished folds are not trained again."""
+    """Cross-validate a recipe: no person or photograph is in two folds. Finished folds are not trained again."""
     from training.fit.progress import ConsoleReporter
 
     chosen, specs = _recipe_and_data(recipe, data, epochs=epochs)
@@ -160,6 +160,12 @@ def kfold(
         table.add_row(str(fold), str(count), f"{100 * accuracy:.2f} %")
     out.print(table)
     out.print(f"{100 * report.mean:.2f} ± {100 * report.sd:.2f} %, pooled {100 * report.pooled_accuracy:.2f} %")
+    if report.test_accuracies:
+        mean = sum(report.test_accuracies) / len(report.test_accuracies)
+        out.print(
+            f"held-out test pictures: {100 * mean:.2f} % of {report.test_count:,}, mean of the folds' networks "
+            f"({100 * min(report.test_accuracies):.2f}..{100 * max(report.test_accuracies):.2f})"
+        )
 
 
 @app.command()

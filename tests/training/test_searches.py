@@ -12,7 +12,9 @@ keras = pytest.importorskip("keras", reason="pip install 'mien[training]'")
 
 import msgspec  # noqa: E402
 from faces import make_recipe, write_faces  # noqa: E402
+from scenery import scenery  # noqa: E402
 
+from convert.datasets import read_dataset  # noqa: E402
 from edge.contract.scores import softmax  # noqa: E402
 from edge.errors import ConfigError, TrainingError, UsageError  # noqa: E402
 from training.data.splits import load_training_data  # noqa: E402
@@ -21,7 +23,7 @@ from training.fit.run_folder import EpochRow, dump_recipe, load_run  # noqa: E40
 from training.fit.saved_models import load_keras_model  # noqa: E402
 from training.fit.trainer import SilentReporter, fit, predict_logits  # noqa: E402
 from training.recipe import Distill, load_recipe  # noqa: E402
-from training.search.kfold import kfold, load_kfold  # noqa: E402
+from training.search.kfold import deal_folds, kfold, load_kfold  # noqa: E402
 from training.search.tune import BEST, TRIALS, Parameter, Space, Trial, apply_values, load_space, tune  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
@@ -69,6 +71,23 @@ def test_folds_of_another_split_recipe_or_data_are_never_averaged(tmp_path: Path
     write_faces(tmp_path, count=105, seed=6)
     with pytest.raises(UsageError, match="the training pictures"):
         kfold(recipe, [str(file)], folds=2, out=tmp_path / "k")
+
+
+def test_near_copies_share_a_fold_and_the_test_figure_stands_beside_the_folds(tmp_path: Path) -> None:
+    scenes = scenery(28)
+    brighter = np.clip(scenes.astype(np.int64) + 3, 0, 255).astype(np.uint8)  # other pixels, same photograph
+    images = np.concatenate([scenes, brighter, scenery(14, seed=9)])
+    labels = np.concatenate([np.arange(28) % 7, np.arange(28) % 7, np.arange(14) % 7]).astype(np.uint8)
+    usage = np.array([0] * 56 + [1] * 14, np.uint8)
+    np.savez(tmp_path / "faces.npz", images=images, labels=labels, usage=usage)
+    recipe, said = make_recipe(input={"size_px": 16}, train={"epochs": 1}), list[str]()
+    report = kfold(recipe, [str(tmp_path / "faces.npz")], folds=2, out=tmp_path / "k", say=said.append)
+    assert report.test_count == 14
+    assert len(report.test_accuracies) == 2
+    assert report == load_kfold(tmp_path / "k")
+    folds = deal_folds(read_dataset(str(tmp_path / "faces.npz")).in_splits("train"), count=2, seed=1)
+    np.testing.assert_array_equal(folds[:28], folds[28:])
+    assert any(line.startswith("fold 1 of 2: ") and line.endswith(" %") for line in said)
 
 
 def test_a_fold_stopped_in_its_first_epoch_goes_on(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def clean_and_split(dataset: Dataset, options: Options) -> Dataset:
     copies of a photograph on one side.
     """
     duplicates = find_duplicates(dataset.images, threshold=options.near)
-    groups = _independent_groups(dataset, duplicates)
+    groups = independent_groups(dataset, duplicates)
     held_out = np.isin(dataset.splits, _HELD_OUT)
     reasons = _reasons_to_drop(dataset, duplicates, held_out)
     dropped = np.any(list(reasons.values()), axis=0)
@@ -168,7 +168,7 @@ def _reasons_to_drop(
     return reasons
 
 
-def _independent_groups(dataset: Dataset, duplicates: Duplicates) -> Ints:
+def independent_groups(dataset: Dataset, duplicates: Duplicates) -> Ints:
     """(n,) group of each picture: pictures of one person or of one photograph, directly or through others, share it."""
     group: Ints = duplicates.cluster.copy()
     _, person = np.unique(dataset.subjects, return_inverse=True)

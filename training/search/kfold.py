@@ -1,19 +1,22 @@
-"""k-fold cross-validation: stratified, and no person in two folds."""
+"""k-fold cross-validation: stratified, and no person and no photograph in two folds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
-from convert.datasets import read_datasets
+from convert.datasets import Dataset, read_datasets
 from convert.datasets.spec import absolute_spec
-from convert.datasets.split_names import VALIDATION
+from convert.datasets.split_names import PRIVATE_TEST, PUBLIC_TEST, TEST, VALIDATION
 from edge.errors import UsageError
+from training.data.duplicates import Ints, find_duplicates
+from training.data.prepare import independent_groups
 from training.data.splits import TrainingData, assign_folds, learnable
 from training.evaluate.charts import confusion_chart
 from training.files import write_file
@@ -41,6 +44,8 @@ class KFoldReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         sd: their sample standard deviation.
         pooled_accuracy: over all pictures, each judged by the network that did not see it.
         confusion: counts over all folds, rows the true label, columns the predicted one.
+        test_count: judged pictures of the data's test splits, which no fold learned from or was chosen by; 0 for none.
+        test_accuracies: of each fold's network on them.
     """
 
     schema: str = SCHEMA
@@ -52,6 +57,8 @@ class KFoldReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     sd: float
     pooled_accuracy: float
     confusion: tuple[tuple[int, ...], ...]
+    test_count: int = 0
+    test_accuracies: tuple[float, ...] = ()
 
 
 def kfold(
@@ -100,7 +107,9 @@ def _kfold(
         say(f"left out of {dropped.source}: {dropped.count:,} ({dropped.reason})")
     if held_out := len(dataset.in_splits(VALIDATION)):
         say(f"{held_out:,} pictures of the validation split are in no fold")
-    fold_of = assign_folds(pool, count=folds, seed=recipe.data.seed)
+    fold_of = deal_folds(pool, count=folds, seed=recipe.data.seed)
+    test = dataset.in_splits(TEST, PUBLIC_TEST, PRIVATE_TEST)
+    test_count, test_accuracies = 0, []
     confusion = np.zeros((len(recipe.data.classes),) * 2, np.int64)
     counts, accuracies = [], []
     for fold in range(folds):
@@ -113,13 +122,16 @@ def _kfold(
         say(f"fold {fold + 1} of {folds}: {len(data.train)} pictures to learn from, {len(data.validation)} to judge")
         if not _is_finished(run, recipe, data):
             fit(recipe, data, out=run, resume=(run / RECORD).is_file(), reporter=reporter)
-        judged = make_arrays(data.validation, recipe)
-        kept = judged.labels[:, -1] != NOT_JUDGED
-        truth = judged.labels[kept, -1]
-        predicted = predict_logits(load_keras_model(run).predict_on_batch, judged.inputs[kept])[:, 0].argmax(axis=1)
+        model = load_keras_model(run)
+        truth, predicted = _judge(model, data.validation, recipe)
         np.add.at(confusion, (truth, predicted), 1)
         counts.append(len(truth))
         accuracies.append(float((truth == predicted).mean()))
+        if len(test):
+            test_truth, test_predicted = _judge(model, test, recipe)
+            test_count = len(test_truth)
+            test_accuracies.append(float((test_truth == test_predicted).mean()) if test_count else 0.0)
+        say(f"fold {fold + 1} of {folds}: {100 * accuracies[-1]:.2f} %")
     report = KFoldReport(
         recipe=recipe.name,
         classes=recipe.data.classes,
@@ -129,11 +141,34 @@ def _kfold(
         sd=float(np.std(accuracies, ddof=1)),
         pooled_accuracy=float(np.trace(confusion) / confusion.sum()),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        test_count=test_count,
+        test_accuracies=tuple(test_accuracies) if test_count else (),
     )
     write_json(out / REPORT, report)
     for by in ("recall", "precision"):
         write_file(out / f"confusion_{by}.png", confusion_chart(confusion, report.classes, by=by))
     return report
+
+
+def _judge(model: Any, dataset: Dataset, recipe: Recipe) -> tuple[Ints, Ints]:
+    """Return the labels of the pictures that the last target judges, and what the network says of them."""
+    arrays = make_arrays(dataset, recipe)
+    kept = arrays.labels[:, -1] != NOT_JUDGED
+    if not kept.any():
+        nothing = np.zeros(0, np.int64)
+        return nothing, nothing
+    logits = predict_logits(model.predict_on_batch, arrays.inputs[kept])[:, 0]
+    return arrays.labels[kept, -1], logits.argmax(axis=1)
+
+
+def deal_folds(pool: Dataset, *, count: int, seed: int) -> Ints:
+    """Return the fold of each picture, (n,); a person's pictures and copies of one photograph share it.
+
+    Raises:
+        DataError: fewer people or photographs than folds.
+    """
+    groups = independent_groups(pool, find_duplicates(pool.images))
+    return assign_folds(replace(pool, subjects=groups.astype(np.str_)), count=count, seed=seed)
 
 
 def load_kfold(out: Path) -> KFoldReport:
