@@ -40,7 +40,7 @@ Overrides = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog="Examples: mien run --config mien.toml; mien run --config mien.toml --source rtsp://camera/stream1")
 def run(
     config: ConfigFile,
     source: Annotated[str | None, typer.Option(help="Read this camera or file instead of the configuration's.")] = None,
@@ -58,7 +58,7 @@ def run(
     raise typer.Exit(run_daemon(read(), file=str(config), max_frames=max_frames, trace=trace, reread=read))
 
 
-@app.command()
+@app.command(epilog="Example: mien doctor --config mien.toml")
 def doctor(
     config: OptionalConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -84,7 +84,7 @@ def ha_preview(
     show_discovery(load_config(config) if config else Config(), file=config, console=out)
 
 
-@app.command()
+@app.command(epilog="Example: mien example notice > notice.html")
 def example(
     name: Annotated[str, typer.Argument(help="Which one; an unknown name lists them.", metavar="NAME")],
 ) -> None:
@@ -94,7 +94,7 @@ def example(
     print(read_example(name), end="")
 
 
-@app.command()
+@app.command(epilog="Example: mien forget --config mien.toml --camera OLD")
 def forget(
     config: OptionalConfigFile = None,
     camera: Annotated[
@@ -110,7 +110,7 @@ def forget(
         forget_camera(load_config(config) if config else Config(), file=config, camera=camera, console=out)
 
 
-@app.command()
+@app.command(epilog="Example: mien privacy --config mien.toml")
 def privacy(config: OptionalConfigFile = None) -> None:
     """Show what is read, kept and sent to whom with this configuration. Nothing is opened or sent."""
     from edge.commands.privacy import show_privacy
@@ -120,7 +120,7 @@ def privacy(config: OptionalConfigFile = None) -> None:
     show_privacy(load_config(config) if config else Config(), file=config, console=out)
 
 
-@app.command()
+@app.command(epilog="Examples: mien demo; mien demo --camera 0")
 def demo(
     seconds: Annotated[float, typer.Option(min=0, help="Run this many seconds; 0 runs until Ctrl-C.")] = 30,
     camera: Annotated[str | None, typer.Option(help="Show this camera or video instead of the pictures.")] = None,
@@ -167,7 +167,7 @@ def watch(
         raise typer.Exit(watch_page(mqtt, port=port, seconds=seconds, console=out))
 
 
-@app.command()
+@app.command(epilog="Examples: mien replay party.mp4 --render; mien replay pictures/ --out faces.jsonl")
 def replay(
     source: Annotated[
         str,
@@ -222,7 +222,7 @@ def replay(
         )
 
 
-@app.command()
+@app.command(epilog="Example: mien bench --json")
 def bench(
     source: Annotated[
         str | None, typer.Option(help="Measure with this video instead of composed pictures of people.")
@@ -349,7 +349,7 @@ def _schema_names() -> list[str]:
     return list(NAMES)
 
 
-@app.command()
+@app.command(epilog="Example: mien schema event")
 def schema(
     name: Annotated[
         str,

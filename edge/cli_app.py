@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from edge import __version__
-from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, MienError
+from edge.errors import EXIT_CLEAN, EXIT_RUNTIME, EXIT_USAGE, MienError
 from edge.packages import install_line
+
+CommandLineError: Any = typer.BadParameter.__mro__[1]
+"""Click's `UsageError`, of the click that this typer uses: its own or the installed one."""
 
 
 def _print_version(context: typer.Context, wanted: bool) -> None:
@@ -41,6 +44,7 @@ def make_app(name: str, *, help_text: str) -> typer.Typer:
         help=help_text,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        epilog=f"Completion for your shell: {name} --install-completion",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
@@ -75,7 +79,18 @@ def run_app(app: typer.Typer) -> NoReturn:
     debug = "--debug" in sys.argv[1:] or bool(os.environ.get("MIEN_DEBUG"))
     sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app()
+        status = app(standalone_mode=False)  # the exit code of `typer.Exit`
+    except CommandLineError as error:
+        message = error.format_message()
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help was asked for by saying nothing
+            print(message, end="")
+            sys.exit(EXIT_USAGE)
+        command = error.ctx.command_path if error.ctx else app.info.name
+        problem = " ".join(message.split()).rstrip(".")
+        print(f"{app.info.name}: error: {problem}; see {command} --help", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    except typer.Abort:
+        sys.exit(130)
     except MienError as error:
         if debug:
             raise
@@ -91,7 +106,7 @@ def run_app(app: typer.Typer) -> NoReturn:
     except BrokenPipeError:  # the reader of our output went away (`mien schema event | head -1`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_RUNTIME)
-    sys.exit(EXIT_CLEAN)
+    sys.exit(status or EXIT_CLEAN)
 
 
 def _loading_problem(error: ImportError | MemoryError) -> str:
