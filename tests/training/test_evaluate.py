@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -323,3 +324,18 @@ def test_a_run_is_measured_through_keras_and_its_bundle_through_the_device_code(
     assert of_bundle.comparison is not None
     assert of_bundle.comparison.only_this == of_bundle.comparison.only_other == 0
     assert of_bundle.calibration.nll_before == pytest.approx(of_run["calibration"]["nll_before"], rel=1e-4)
+
+
+def test_predictions_are_a_row_a_picture_that_adds_up_to_the_accuracy(tmp_path: Path) -> None:
+    from faces import write_faces
+
+    spec = str(write_faces(tmp_path))
+    report = evaluate_command("emotion-nano", [spec], predictions=tmp_path / "p.csv")
+    with (tmp_path / "p.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == report.n
+    right = sum(row["label"] == row["predicted"] for row in rows)
+    assert right / len(rows) == pytest.approx(report.accuracy.value)
+    assert rows[0]["split"] == "public_test"
+    assert all(sum(float(row[label]) for label in report.labels) == pytest.approx(1, abs=1e-4) for row in rows)
+    assert all(float(row["confidence"]) == max(float(row[label]) for label in report.labels) for row in rows)

@@ -170,6 +170,9 @@ def evaluate(
         bool, typer.Option("--protocols", help="Mirror images, ten views and FER+'s eight classes, too.")
     ] = False,
     folder: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for page and charts.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Write a row a picture: label, prediction, scores.", metavar="FILE.csv")
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Measure a run or a bundle on labelled data; of data with test splits, on those unless a split is named."""
@@ -182,7 +185,8 @@ def evaluate(
     with err.status("measuring"):
         report = evaluate_command(
             model, datasets, calibrate=calibrate or (), other=compare, flip=flip, scatter=scatter,
-            prior=cast(Prior, prior), copies=copies, protocols=protocols, out=folder, json_file=json_file, say=say,
+            prior=cast(Prior, prior), copies=copies, protocols=protocols, out=folder, json_file=json_file,
+            predictions=predictions, say=say,
         )  # fmt: skip
     _print_report(report)
     if folder is not None:

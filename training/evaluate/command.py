@@ -11,7 +11,7 @@ from convert.datasets.split_names import PRIVATE_TEST, PUBLIC_TEST, TEST
 from edge.contract.manifest import Prior
 from edge.errors import UsageError
 from training.data.splits import picture_hashes
-from training.evaluate.evaluate import Report, encode_report, evaluate, fit_on
+from training.evaluate.evaluate import Report, encode_predictions, encode_report, evaluate, fit_on
 from training.evaluate.models import load_evaluated_model
 from training.evaluate.protocols import count_contempt
 from training.evaluate.report import write_pages
@@ -31,6 +31,7 @@ def evaluate_command(
     protocols: bool = False,
     out: Path | None = None,
     json_file: Path | None = None,
+    predictions: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Evaluates a run or a bundle and writes what is asked for.
@@ -47,6 +48,7 @@ def evaluate_command(
         protocols: measure by other protocols, too.
         out: folder for the page and the charts.
         json_file: the report as JSON.
+        predictions: a row a picture as CSV.
         say: takes a line about what is not known.
 
     Raises:
@@ -76,6 +78,8 @@ def evaluate_command(
         write_pages(found, out)
     if json_file is not None:
         write_file(json_file, encode_report(found.report))
+    if predictions is not None:
+        write_file(predictions, encode_predictions(found))
     return found.report
 
 

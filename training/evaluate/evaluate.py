@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -299,6 +301,20 @@ def fit_on(model: EvaluatedModel, dataset: Dataset, *, flip: bool = False) -> Te
 def encode_report(report: Report) -> bytes:
     """The report as indented JSON; NaN becomes null."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+
+
+def encode_predictions(found: Evaluation) -> bytes:
+    """Return a row a picture as CSV: where it comes from, its label, what is predicted, and every score."""
+    names, data = found.report.labels, found.dataset
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["source", "id", "split", "subject", "label", "predicted", "confidence", *names])
+    for row, scores in enumerate(found.scores):
+        best = int(scores.argmax())
+        where = (data.sources[row], data.ids[row], data.splits[row], data.subjects[row])
+        said = (names[found.labels[row]], names[best], f"{scores[best]:.6f}")
+        rows.writerow([*where, *said, *(f"{score:.6f}" for score in scores)])
+    return text.getvalue().encode()
 
 
 def _of_known_classes(model: EvaluatedModel, dataset: Dataset) -> tuple[Dataset, Ints]:
