@@ -40,7 +40,8 @@ test-clients: $(VENV)/dev.stamp     ## a real Home Assistant (HASS_PYTHON, 700 M
 
 $(CLIENTS)/homeassistant.stamp:
 	$(HASS_PYTHON) -m venv $(CLIENTS)
-	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check homeassistant==2025.4.4 paho-mqtt==2.1.0 \
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check uv  # pip alone takes more than five minutes
+	$(CLIENTS)/bin/uv pip install --quiet --python $(CLIENTS)/bin/python homeassistant==2025.4.4 paho-mqtt==2.1.0 \
 		home-assistant-frontend==20250411.0
 	touch $@
 
