@@ -521,6 +521,40 @@ def test_two_machines_of_one_name_are_told_so(
     )
 
 
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_two_clients_of_one_name_are_a_problem_while_connected(
+    version: str, mosquitto: Brokers, start_sink: Start
+) -> None:
+    broker = mosquitto()
+    sinks = [start_sink(broker.port, device="raspberrypi", version=version) for _ in range(2)]
+    twin = "another client calls itself mien-raspberrypi-front: they throw each other out"
+    wait_until(lambda: all(twin in sink.problems() for sink in sinks), what=lambda: str([s.status() for s in sinks]))
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ("retain_available false", "the broker keeps no retained messages: who subscribes learns only what changes"),
+        ("max_qos 0", "the broker offers QoS 0 only: events that get lost on the way are not sent again"),
+    ],
+)
+def test_a_broker_without_retained_messages_or_qos_1_is_worked_with_and_told(
+    setting: str, problem: str, mosquitto: Brokers, subscribe: Subscribe, start_sink: Start
+) -> None:
+    broker = mosquitto("allow_anonymous true", setting)
+    subscriber = subscribe(broker.port)
+    sink = start_sink(broker.port)
+    send(sink, *initial_messages())
+    wait_status(sink, "connected")
+    send(sink, event_message(1))
+    subscriber.wait_for("event")
+    assert sink.problems() == [problem]
+    wait_until(lambda: sink.counts()["queued"] == 0, what="the outbox to be empty")
+    assert sink.counts()["reconnects"] == 0
+    sink.stop(timeout_s=2)
+    assert subscriber.wait_for("availability", count=2)[-1] == b"offline"
+
+
 def test_a_message_that_is_too_large_for_the_broker_becomes_a_gap(
     mosquitto: Brokers, subscribe: Subscribe, start_sink: Start
 ) -> None:

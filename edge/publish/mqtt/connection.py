@@ -60,6 +60,8 @@ _UNSUPPORTED_VERSION: Final = 0x84
 _NOT_AUTHORISED: Final = 0x87
 _KEEP_ALIVE_TIMEOUT: Final = 0x8D
 _SESSION_TAKEN_OVER: Final = 0x8E
+_RETAIN_NOT_SUPPORTED: Final = 0x9A
+_QOS_NOT_SUPPORTED: Final = 0x9B
 
 
 class ConnectError(PublishError):
@@ -90,6 +92,35 @@ class Identity:
     will_topic: str | None
     subscriptions: tuple[str, ...] = ()
     takes_retained: bool = False
+
+
+@dataclass(slots=True)
+class Limits:
+    """What a broker does without, as its answers say (MQTT 5); the next connection needs to know.
+
+    Attributes:
+        retain: whether it keeps retained messages.
+        qos: the highest quality of service that it offers.
+    """
+
+    retain: bool = True
+    qos: Literal[0, 1] = 1
+
+    def learn(self, reason: ReasonCode, properties: Any) -> None:
+        """Read a CONNACK: a broker may refuse the will for it, or take us and say so."""
+        if reason.value == _RETAIN_NOT_SUPPORTED:
+            self.retain = False
+        elif reason.value == _QOS_NOT_SUPPORTED:
+            self.qos = 0
+        elif not reason.is_failure:
+            self.retain = bool(getattr(properties, "RetainAvailable", 1))
+            self.qos = 1 if getattr(properties, "MaximumQoS", 1) else 0
+
+    def problems(self) -> list[str]:
+        """Name what is missed by it, one line each."""
+        retain = "" if self.retain else "the broker keeps no retained messages: who subscribes learns only what changes"
+        qos = "" if self.qos else "the broker offers QoS 0 only: events that get lost on the way are not sent again"
+        return list(filter(None, [retain, qos]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,17 +201,21 @@ class Connection:
         closed: why the connection ended; None while it stands.
         explained: whether it is known why the connection ended; not every broker says so.
         refused_subscriptions: topic filters that the broker does not grant.
+        taken_over: whether another client of the same id ended it.
     """
 
-    def __init__(self, config: MqttConfig, *, identity: Identity, version: Version) -> None:
+    def __init__(
+        self, config: MqttConfig, *, identity: Identity, version: Version, limits: Limits | None = None
+    ) -> None:
         self.window = WINDOW
         self.max_packet_bytes: int | None = None
         self.closed: str | None = None
-        self.explained = False
+        self.explained = self.taken_over = False
         self.refused_subscriptions: list[str] = []
         self._config = config
         self._identity = identity
         self._version = version
+        self._limits = limits or Limits()
         self._answer: ReasonCode | None = None
         self._is_silent = False
         self._last_error = ""
@@ -250,7 +285,13 @@ class Connection:
                 properties.MessageExpiryInterval = expiry_s
             if correlation is not None:
                 properties.CorrelationData = correlation
-        info = self._client.publish(topic, data, qos=qos, retain=retain, properties=properties)
+        info = self._client.publish(
+            topic,
+            data,
+            qos=min(qos, self._limits.qos),
+            retain=retain and self._limits.retain,
+            properties=properties,
+        )
         return info.mid
 
     def poll(self, *, wake: Wake, timeout_s: float) -> list[Acknowledgement]:
@@ -307,7 +348,8 @@ class Connection:
         )
         client.max_inflight_messages_set(0xFFFF)  # the window is ours: what paho holds back it would send out of order
         if self._identity.will_topic is not None:
-            client.will_set(self._identity.will_topic, b"offline", qos=1, retain=True)
+            limits = self._limits
+            client.will_set(self._identity.will_topic, b"offline", qos=limits.qos, retain=limits.retain)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
@@ -397,6 +439,8 @@ class Connection:
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         self._answer = reason
+        if self._version == "5":
+            self._limits.learn(reason, properties)
         self.window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
         self.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
 
@@ -407,6 +451,7 @@ class Connection:
             self.explained = True
             self.closed = f"the broker ended the connection: {reason}"
             if reason.value == _SESSION_TAKEN_OVER:
+                self.taken_over = True
                 self.closed = f"session taken over: another client calls itself {self._identity.client_id}"
         elif self.closed is None:
             self._is_silent = reason.value == _KEEP_ALIVE_TIMEOUT

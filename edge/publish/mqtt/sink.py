@@ -25,7 +25,15 @@ from edge.config.schema import Config, MqttConfig
 from edge.publish.base import Message, RequestHandler
 from edge.publish.mqtt.archive import Archive
 from edge.publish.mqtt.backoff import Backoff, VersionChoice
-from edge.publish.mqtt.connection import CONNECT_TIMEOUT_S, ConnectError, Connection, Identity, Wake, port_of
+from edge.publish.mqtt.connection import (
+    CONNECT_TIMEOUT_S,
+    ConnectError,
+    Connection,
+    Identity,
+    Limits,
+    Wake,
+    port_of,
+)
 from edge.publish.mqtt.credentials import check_credentials
 from edge.publish.mqtt.homeassistant import Announcement, Discovery
 from edge.publish.mqtt.mailbox import AVAILABILITY, Mailbox
@@ -45,6 +53,8 @@ STABLE_S: Final = 30.0
 STORE_TIMEOUT_S: Final = 0.5
 """At a stop, the least that the outbox' disk gets, whatever the network took."""
 _BRIEF_MAX: Final = 2
+TWIN_TOLD_S: Final = 300.0
+"""For so long after another client threw us out that is a problem: of two, each is told while it is connected."""
 STOP_CONNECTIONS: Final = 2
 """Made at most after `MqttSink.stop`: a broker that hangs up must not be called a thousand times in the last second."""
 _FAREWELL_SHARE: Final = 0.25
@@ -101,6 +111,8 @@ class MqttSink:
         )
         self._backoff = backoff or Backoff(cap_s=config.retry_max_s)
         self._versions = VersionChoice(config.version)
+        self._limits = Limits()
+        self._twin_until_ns = 0
         self._connect_timeout_s = connect_timeout_s
         self._clock_ns = clock_ns
         self._brief_connections = 0
@@ -169,7 +181,10 @@ class MqttSink:
     def problems(self) -> list[str]:
         """See `edge.publish.base.Sink.problems`; a connection that is away can only be told by `status`."""
         refusals = [f"{topic} refused: {reason}" for topic, reason in list(self._tally.refusals.items())]
-        return [*refusals, *filter(None, [self._outbox.status()])]
+        twin = ""
+        if self._clock_ns() < self._twin_until_ns:
+            twin = f"another client calls itself {self._client_id}: they throw each other out"
+        return [*refusals, *self._limits.problems(), *filter(None, [twin, self._outbox.status()])]
 
     def previous(self) -> tuple[str, int] | None:
         """See `edge.publish.base.Sink.previous`."""
@@ -219,7 +234,7 @@ class MqttSink:
             will_topic=f"{base}/{AVAILABILITY}",
             subscriptions=(*self._station.announcement.subscriptions, *requests),
         )
-        connection = Connection(self._config, identity=identity, version=self._versions.version)
+        connection = Connection(self._config, identity=identity, version=self._versions.version, limits=self._limits)
         try:
             connection.open(
                 wake=self._wake,
@@ -253,7 +268,10 @@ class MqttSink:
             self._backoff.reset()
         if self._stop_at_ns is None:
             hint = ""
-            if self._brief_connections > _BRIEF_MAX and not connection.explained:
+            seems_taken_over = self._brief_connections > _BRIEF_MAX and not connection.explained
+            if connection.taken_over or seems_taken_over:
+                self._twin_until_ns = self._clock_ns() + int(TWIN_TOLD_S * 1e9)
+            if seems_taken_over:
                 hint = f" again and again: does another client call itself {self._client_id}?"
             self._set_status(f"{reason}{hint}", logging.WARNING)
 
