@@ -372,7 +372,7 @@ def test_a_topic_that_is_not_utf_8_is_left_out_and_ends_nothing(
 
     asked: list[tuple[str, bytes]] = []
     sink = MqttSink(MqttConfig(host="127.0.0.1", port=serve(peer), requests=True), device="pi", camera="front")
-    sink.listen(lambda verb, data: asked.append((verb, data)))
+    sink.listen(lambda verb, data, reply: asked.append((verb, data)))
     sink.start()
     wait_until(lambda: asked, what=lambda: f"the request: {sink.status()}")
     assert asked == [("ping", b"{}")]
