@@ -244,17 +244,21 @@ class Graph:
         shape = self.shape(source)
         readers = [op.index for op in self.consumers(source)]
         pixels = self._add_tensor("pixels", shape)
-        product = self._add_tensor("pixels_scaled", shape)
-        shifted = self._add_tensor("pixels_shifted", shape)
+        product = shifted = self._add_tensor("pixels_scaled", shape)
         shift = (-mean * scale).astype(np.float32)
         factor = self._add_tensor("input_scale", scale.shape, scale)
-        offset = self._add_tensor("input_offset", shift.shape, shift)
+        operators = [
+            self._make_op("MUL", [pixels, factor], [product], schema.MulOptionsT(), schema.BuiltinOptions.MulOptions)
+        ]
+        if shift.any():  # TFLite's int16 quantizer ends the process at a constant of zeros
+            shifted = self._add_tensor("pixels_shifted", shape)
+            offset = self._add_tensor("input_offset", shift.shape, shift)
+            kind = schema.BuiltinOptions.AddOptions
+            operators.append(self._make_op("ADD", [product, offset], [shifted], schema.AddOptionsT(), kind))
         for reader in readers:
             operator = self._subgraph.operators[reader]
             operator.inputs = [shifted if index == source else int(index) for index in operator.inputs]
-        add = self._make_op("ADD", [product, offset], [shifted], schema.AddOptionsT(), schema.BuiltinOptions.AddOptions)
-        mul = self._make_op("MUL", [pixels, factor], [product], schema.MulOptionsT(), schema.BuiltinOptions.MulOptions)
-        self._subgraph.operators[:0] = [mul, add]
+        self._subgraph.operators[:0] = operators
         self._subgraph.inputs = [pixels]
         self._drop_signatures()
 

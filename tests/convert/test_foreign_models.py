@@ -18,6 +18,7 @@ from small_networks import SIZE_PX, fit_head, make_faces, make_network  # noqa: 
 
 from convert.arguments import parse_arithmetic  # noqa: E402
 from convert.classifier.load import FloatModel, Form, InputArithmetic, load_model  # noqa: E402
+from convert.classifier.quantize import quantize  # noqa: E402
 from convert.classifier.repair import run_logits  # noqa: E402
 from convert.classifier.sanity import check_scaling  # noqa: E402
 from convert.evaluation.verdict import EvaluationSet  # noqa: E402
@@ -123,6 +124,15 @@ def test_an_old_h5_with_declared_scaling_converts(tmp_path: Path) -> None:
     assert accuracy(model) > 0.95
     assert_same_function(model, PIXELS)
     assert [op.name for op in Graph(model.tflite).ops()][:2] == ["MUL", "ADD"]
+
+
+def test_a_scale_without_a_mean_is_quantized_to_int16_too(tmp_path: Path) -> None:
+    make_network(rescale=False).save(tmp_path / "bare.keras")
+    model = load_model(tmp_path / "bare.keras", arithmetic=InputArithmetic((1 / 255,)))
+    assert [op.name for op in Graph(model.tflite).ops()][:2] == ["MUL", "CONV_2D"]
+    assert_same_function(model, PIXELS)
+    quantized = quantize(model.tflite, scheme="int16x8", pixels=PIXELS[:40]).model
+    assert (run_logits(quantized, PIXELS).argmax(1) == model.predict(PIXELS).argmax(1)).mean() > 0.98
 
 
 def test_scaling_is_never_guessed(tmp_path: Path) -> None:
