@@ -304,6 +304,13 @@ def _gemm(attributes: _Attributes, given: list[Any]) -> _Value:
     return _Value(result)
 
 
+def _matmul(attributes: _Attributes, given: list[Any]) -> _Value:
+    if given[1].constant and given[1].data.ndim == 2 and given[0].rank == 2:
+        return _gemm(attributes, given)
+    left, right = _first(given[0]).data, _first(given[1]).data
+    return _Value(_tf().matmul(left, right))
+
+
 def _clip(attributes: _Attributes, given: list[Any]) -> _Value:
     tf, value = _tf(), given[0]
     bounds = [None if part is None else float(part.data) for part in given[1:]]
@@ -430,7 +437,7 @@ _OPERATORS: Final[dict[str, _Operator]] = {
     "HardSwish": _unary(lambda data, _: data * _tf().nn.relu6(data + np.float32(3)) * np.float32(1 / 6)),
     "Identity": _identity,
     "LeakyRelu": _unary(lambda data, attributes: _tf().nn.leaky_relu(data, attributes.get("alpha", 0.01))),
-    "MatMul": _gemm,
+    "MatMul": _matmul,
     "MaxPool": _max_pool,
     "Mul": _binary("multiply"),
     "PRelu": _prelu,

@@ -233,6 +233,29 @@ def test_an_onnx_converts_without_a_transposition_left(tmp_path: Path, channels:
     assert "DEPTHWISE_CONV_2D" in names
 
 
+def test_a_product_of_two_activations_converts(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="needs the onnx extra: pip install 'mien[onnx]'")
+    make, constant = onnx.helper, onnx.numpy_helper.from_array
+    weights = np.random.default_rng(3).normal(0, 0.1, (64, 7)).astype(np.float32)
+    nodes = [
+        make.make_node("Reshape", ["x", "rows"], ["t"]),
+        make.make_node("MatMul", ["t", "t"], ["p"]),
+        make.make_node("Reshape", ["p", "flat"], ["f"]),
+        make.make_node("MatMul", ["f", "w"], ["y"]),
+    ]
+    graph = make.make_graph(
+        nodes, "g", [make.make_tensor_value_info("x", 1, [1, 1, 8, 8])], [make.make_tensor_value_info("y", 1, [1, 7])],
+        [constant(np.array([1, 8, 8]), "rows"), constant(np.array([1, 64]), "flat"), constant(weights, "w")],
+    )  # fmt: skip
+    path = tmp_path / "m.onnx"
+    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8), path)
+    model = load_model(path, arithmetic=InputArithmetic((1 / 255,)))
+    pixels = np.random.default_rng(4).integers(0, 256, (60, 8, 8, 1)).astype(np.uint8)
+    assert_same_function(model, pixels)
+    quantized = quantize(model.tflite, scheme="int8", pixels=pixels).model
+    assert (run_logits(quantized, pixels).argmax(1) == model.predict(pixels).argmax(1)).mean() > 0.9
+
+
 def test_scaling_is_one_value_or_one_a_channel(tmp_path: Path) -> None:
     path = make_onnx(tmp_path / "m.onnx", channels=3)
     with pytest.raises(UsageError, match=r"--scale: 2 values; the model has 3 channels: give 1 or 3"):
