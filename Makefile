@@ -6,7 +6,7 @@ EXTRAS = demo,onnx,page,signatures,training
 comma = ,
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: help demo preview models test test-clients test-edge lint types lock clean soak device-test power-cut-test
+.PHONY: help demo preview models test test-clients test-edge lint types lock clean man soak device-test power-cut-test
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := demo
 
@@ -68,6 +68,10 @@ device-test: $(VENV)/dev.stamp      ## a whole emulated system (ARCH=amd64: anot
 
 power-cut-test: $(VENV)/dev.stamp   ## the power goes 20 times; needs user-mode-linux, e2fsprogs
 	$(VENV)/bin/python tests/device/power_cut.py
+
+man: $(VENV)/dev.stamp              ## mien.1, mien-convert.1, mien-train.1: the texts of --help as manual pages
+	for pair in mien:edge mien-convert:convert mien-train:training; do $(VENV)/bin/python -c "from $${pair#*:}.cli import app; \
+		from edge.commands.man import make_page; print(make_page(app), end='')" > $${pair%:*}.1 || exit 1; done
 
 lock: $(VENV)/dev.stamp             ## resolves requirements.lock anew, for every Python and machine at once
 	$(PIP) uv
