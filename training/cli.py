@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge.cli_app import make_app, run_app
-from edge.errors import UsageError
+from edge.errors import UsageError, config_context
 from training.backend import start_keras
 from training.data import commands as data_commands
 from training.recipe import Recipe
@@ -41,6 +41,10 @@ DataSpecs = Annotated[
 RunFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
 Weights = Annotated[
     Path | None, typer.Option("--weights", "-w", help="Begin with these instead of random ones: a Keras file or run.")
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(help="Other classes than the recipe's, in the order of the logits.", metavar="happy,sad,neutral"),
 ]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Another number of epochs than the recipe's.")]
 
@@ -113,9 +117,10 @@ def fit(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,
     epochs: Epochs = None,
     weights: Weights = None,
+    classes: Classes = None,
 ) -> None:
     """Train a recipe; a run folder as RECIPE trains that run again, on its own data."""
-    _fit(recipe, out_folder, data, resume=resume, epochs=epochs, teachers=(), weights=weights)
+    _fit(recipe, out_folder, data, resume=resume, epochs=epochs, teachers=(), weights=weights, classes=classes)
 
 
 @app.command()
@@ -206,12 +211,13 @@ def _fit(
     epochs: int | None,
     teachers: tuple[Path, ...],
     weights: Path | None,
+    classes: str | None = None,
 ) -> None:
     from training.data.splits import load_training_data
     from training.fit.progress import ConsoleReporter
     from training.fit.run_folder import model_file
 
-    chosen, specs = _recipe_and_data(recipe, data, epochs=epochs)
+    chosen, specs = _recipe_and_data(recipe, data, epochs=epochs, classes=classes)
     if bool(teachers) != (chosen.distill is not None):
         raise UsageError(
             f"{recipe}: the recipe has a [distill] table; use mien-train distill"
@@ -266,10 +272,12 @@ def _says_how_to_go_on(line: str) -> Iterator[None]:
         raise
 
 
-def _recipe_and_data(recipe: str, data: list[str] | None, *, epochs: int | None) -> tuple[Recipe, tuple[str, ...]]:
+def _recipe_and_data(
+    recipe: str, data: list[str] | None, *, epochs: int | None, classes: str | None = None
+) -> tuple[Recipe, tuple[str, ...]]:
     from convert.datasets import hash_datasets
     from training.fit.run_folder import load_run
-    from training.recipe import load_recipe, with_epochs
+    from training.recipe import load_recipe, with_classes, with_epochs
 
     if (Path(recipe) / "run.json").is_file():
         chosen, record = load_run(Path(recipe))
@@ -280,6 +288,9 @@ def _recipe_and_data(recipe: str, data: list[str] | None, *, epochs: int | None)
         chosen, specs = load_recipe(recipe), _specs(data)
     if epochs is not None:
         chosen = with_epochs(chosen, epochs)
+    if classes is not None:
+        with config_context("--classes"):
+            chosen = with_classes(chosen, tuple(name.strip() for name in classes.split(",")))
     return chosen, specs
 
 

@@ -183,6 +183,15 @@ def load_recipe(name: str | Path) -> Recipe:
         return check_recipe(decode_options(read_toml(path), Recipe))
 
 
+def with_classes(recipe: Recipe, classes: tuple[str, ...]) -> Recipe:
+    """Return a recipe for other classes.
+
+    Raises:
+        ConfigError: fewer than two, one twice, or one that is no label; the message lists those.
+    """
+    return check_recipe(msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, classes=classes)))
+
+
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
     """The recipe with another number of epochs; a longer warm-up becomes as long as the training."""
     warmup = min(recipe.train.warmup_epochs, epochs)

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from tools import ROOT
 
 pytest.importorskip("keras", reason="pip install 'mien[training]'")
 
@@ -127,3 +130,25 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_is_found_from_another_folder(
     monkeypatch.chdir(tmp_path / "elsewhere")
     done = mien_train("evaluate", tmp_path / "run", "-d", tmp_path / "faces.npz")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_fine_tune_on_some_of_the_classes_says_how(tmp_path: Path) -> None:
+    """Somebody's own photographs seldom show all seven."""
+    for label in ("happy", "neutral"):
+        (tmp_path / "faces" / label).mkdir(parents=True)
+        for number in range(16):
+            picture = np.random.default_rng([number, len(label)]).integers(0, 255, (48, 48), np.uint8)
+            cv2.imwrite(str(tmp_path / "faces" / label / f"{number}.png"), picture)
+    command = [sys.executable, "-m", "training", "fit", "finetune", "--data", str(tmp_path / "faces"), "--epochs", "1"]
+    weights = ["--weights", str(ROOT / "training" / "weights" / "emotion_ferplus.keras")]
+    refused = subprocess.run(
+        [*command, "--out", str(tmp_path / "run"), *weights], capture_output=True, text=True, timeout=170, check=False
+    )
+    assert refused.returncode != 0
+    assert "leave it out: --classes happy,neutral" in refused.stderr.replace("\n", " ")
+    for classes, code in (("happy,neutral", 0), ("happy,joy", 78)):
+        done = subprocess.run(
+            [*command, "--out", str(tmp_path / classes), *weights, "--classes", classes],
+            capture_output=True, text=True, timeout=170, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr

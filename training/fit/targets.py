@@ -66,8 +66,9 @@ def prepare_targets(arrays: Arrays, recipe: Recipe, *, source: str) -> Floats:
     for head, target in enumerate(recipe.data.targets):
         missing = [name for k, name in enumerate(classes) if not (arrays.labels[:, head] == k).any()]
         if missing:
+            rest = ",".join(name for name in classes if name not in missing)
             raise DataError(
-                source, f"no training picture of {', '.join(missing)} (target {target}); leave it out of data.classes"
+                source, f"no training picture of {', '.join(missing)} (target {target}); leave it out: --classes {rest}"
             )
     weight = arrays.targets.sum(axis=2, keepdims=True)
     smoothing = recipe.train.label_smoothing
