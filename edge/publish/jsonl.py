@@ -7,6 +7,8 @@ reads or a disk that hangs must not hold up inference. Events that could not be 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import select
@@ -27,6 +29,8 @@ from edge.publish.topics import TOPICS
 
 log = logging.getLogger(__name__)
 
+NOBODY_READS: Final = "nobody reads the pipe"
+PIPE_RETRY_S: Final = 1.0
 QUEUE_MAX: Final = 10_000
 """Lines that wait for a slow reader."""
 
@@ -63,20 +67,26 @@ class JsonlSink:
         self._thread = threading.Thread(target=self._run, name="jsonl", daemon=True)
 
     def start(self) -> None:
-        """Opens the file and starts the writer.
+        """Opens the file and starts the writer; a pipe is opened once somebody reads it.
 
         Raises:
             PublishError: the file cannot be opened for appending.
         """
         try:
-            if self._path == "-":
-                self._fd = os.dup(1)
-            else:
-                self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            self._fd = os.dup(1) if self._path == "-" else self._open()
         except OSError as error:
             raise PublishError(f"jsonl.path: {self._path}: {error.strerror}") from None
-        self._status = "writing"
+        self._status = "writing" if self._fd >= 0 else NOBODY_READS
         self._thread.start()
+
+    def _open(self) -> int:
+        """Open the path for appending; -1 for a pipe that nobody reads. Without waiting for a reader: fifo(7)."""
+        try:
+            return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return -1
 
     def send(self, message: Message) -> None:
         """Files one message; see `edge.publish.base.Sink.send`."""
@@ -122,9 +132,23 @@ class JsonlSink:
         return {"queued": len(self._lines), "sent": self._written, "dropped": self._dropped}
 
     def _run(self) -> None:
-        while (line := self._next()) is not None and self._deliver(line):
+        while self._fd < 0 and not self._wait_for_reader():
             pass
-        os.close(self._fd)
+        while self._fd >= 0 and (line := self._next()) is not None and self._deliver(line):
+            pass
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def _wait_for_reader(self) -> bool:
+        """Try to open a pipe, a second later again; True when it is time to end."""
+        with contextlib.suppress(OSError):
+            self._fd = self._open()
+        if self._fd < 0:
+            self._set_status(NOBODY_READS)
+            with self._condition:
+                return self._condition.wait_for(lambda: self._stopping, PIPE_RETRY_S)
+        self._set_status("writing")
+        return False
 
     def _deliver(self, line: _Line) -> bool:
         """Writes a line or counts it as lost; False when nobody will ever read again."""
@@ -132,6 +156,8 @@ class JsonlSink:
             self._write_gap()
             self._write(line.data)
         except BrokenPipeError:
+            if self._path != "-":
+                return self._reopen_pipe(line)
             self._set_status("closed by the reader")
             with self._condition:
                 self._closed = True
@@ -144,6 +170,17 @@ class JsonlSink:
                 self._lose(line, "write_failed")
         else:
             self._set_status("writing")
+        return True
+
+    def _reopen_pipe(self, line: _Line) -> bool:
+        """Wait for another reader of a pipe that has a name; the line is lost, the ones that wait are not."""
+        os.close(self._fd)
+        self._fd, self._torn = -1, False
+        with self._condition:
+            self._lose(line, "write_failed")
+        while self._fd < 0:
+            if self._wait_for_reader():
+                return False
         return True
 
     def _next(self) -> _Line | None:
@@ -176,6 +213,7 @@ class JsonlSink:
 
     def _write(self, line: bytes) -> None:
         """Writes one line whole, or takes back what was written of it."""
+        self._follow()
         data = b"\n" + line if self._torn else line
         written = 0
         try:
@@ -186,6 +224,22 @@ class JsonlSink:
             raise
         self._torn = False
         self._written += 1
+
+    def _follow(self) -> None:
+        """Go on in a new file where the old one was renamed or removed: that is how logrotate(8) does it.
+
+        Raises:
+            OSError: there is no new one to be had.
+        """
+        ours = os.fstat(self._fd)
+        if self._path == "-" or not stat.S_ISREG(ours.st_mode):
+            return
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(ours, os.stat(self._path)):  # noqa: PTH116 - of a text, for every line
+                return
+        fresh = self._open()
+        os.close(self._fd)
+        self._fd, self._torn = fresh, False
 
     def _write_some(self, data: bytes) -> int:
         """``write(2)`` that waits where standard output was left non-blocking by somebody."""

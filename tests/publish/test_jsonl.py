@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +173,52 @@ def test_after_the_end_messages_are_no_error(tmp_path: Path) -> None:
     sink = run(tmp_path / "x", [event_message(1)])
     sink.send(make_message("camera", "lost"))
     sink.stop(timeout_s=1)
+
+
+def test_a_renamed_file_is_followed_by_a_new_one_and_no_line_is_in_both(tmp_path: Path) -> None:
+    """As logrotate does it: rename, and the writer goes on under the old name."""
+    path = tmp_path / "events.jsonl"
+    sink = JsonlSink(JsonlConfig(path=str(path)))
+    sink.start()
+    sink.send(event_message(1))
+    wait_until(lambda: path.read_bytes().endswith(b"\n"), what="the line")
+    path.rename(tmp_path / "events.jsonl.1")
+    sink.send(event_message(2))
+    wait_until(path.exists, what="the new file")
+    sink.stop(timeout_s=10)
+    assert told([line["payload"] for line in lines(tmp_path / "events.jsonl.1")]) == [1]
+    assert told([line["payload"] for line in lines(path)]) == [2]
+    assert path.stat().st_mode & 0o007 == 0
+
+
+def test_a_pipe_without_a_reader_holds_nobody_up_and_is_written_once_there_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    sink = JsonlSink(JsonlConfig(path=str(path)))
+    sink.start()
+    assert sink.problems() == ["nobody reads the pipe"]
+    sink.send(event_message(1))
+    for seqs in ([1, 2], [4, 5]):
+        with path.open("rb", buffering=0) as reader:  # who leaves, and comes back
+            wait_until(lambda: sink.problems() == [], what="the pipe is open")
+            sink.send(event_message(seqs[1]))
+            found = b""
+            while found.count(b"\n") < (2 if seqs == [1, 2] else 1):
+                found += reader.read(65536)
+        if seqs == [1, 2]:
+            assert told([json.loads(line)["payload"] for line in found.splitlines()]) == [1, 2]
+            sink.send(event_message(3))  # is lost: nobody reads any more
+            wait_until(lambda: sink.problems() == ["nobody reads the pipe"], what="it is told")
+    sink.stop(timeout_s=10)
+    assert not [thread for thread in threading.enumerate() if thread.name == "jsonl"]
+
+
+def test_a_pipe_without_a_reader_does_not_keep_a_daemon_from_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    sink = JsonlSink(JsonlConfig(path=str(path)))
+    sink.start()
+    sink.send(event_message(1))
+    begin = time.monotonic()
+    sink.stop(timeout_s=10)
+    assert time.monotonic() - begin < 3
