@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from brokers import wait_until
 from device.container import Container
 from device.service import SYNTHETIC, Service
 
@@ -76,4 +77,5 @@ def test_a_delegate_that_is_not_there_is_a_reason_under_the_unit_too(device: Con
     delegate = json.loads(service.heard("info")[-1])["delegate"]
     assert delegate["name"] == "xnnpack"
     assert "libedgetpu.so.1" in delegate["reason"] or "holds no model compiled for it" in delegate["reason"]
-    assert delegate["reason"] in service.show("StatusText")
+    # The status comes right after readiness, and not with it.
+    wait_until(lambda: delegate["reason"] in service.show("StatusText"), what=lambda: service.show("StatusText"))
