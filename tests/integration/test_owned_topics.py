@@ -81,7 +81,7 @@ def test_a_camera_that_was_renamed_leaves_nothing_behind(
     assert len(configs) == 1, "one device: the old one under its new name"
     [device] = configs.values()
     assert device["dev"]["ids"] == first["dev"]["ids"]
-    assert device["avty_t"] == "mien/pi/back/availability"
+    assert {part.get("avty_t") for part in device["cmps"].values()} == {"mien/pi/back/availability", None}
     assert {path.name for path in state.iterdir()} == {"outbox-back.db", "topics-back.json"}
 
 

@@ -9,10 +9,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FORBIDDEN = ("tensorflow", "keras", "torch", "jax", "sklearn", "matplotlib", "onnx", "PIL", "amqtt")
+FORBIDDEN += ("starlette", "uvicorn", "prometheus_client")
 PROBE = """
 import importlib, json, pkgutil, sys
 import edge
 optional = {"edge.capture.picamera2", "edge.commands.demo.broker"}
+optional |= {f"edge.page.{name}" for name in ("fleet_app", "metrics", "server", "sink")}
 names = [m.name for m in pkgutil.walk_packages(edge.__path__, "edge.") if m.name != "edge.__main__"]
 for name in names:
     if name not in optional:
