@@ -112,7 +112,7 @@ def test_a_file_that_is_not_such_a_model_is_one_clear_error(data: bytes, tmp_pat
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.onnx: No such file"):
+    with pytest.raises(DataError, match=r"none\.onnx: no such file"):
         load_weights(tmp_path / "none.onnx")
 
 
