@@ -88,6 +88,8 @@ def watch(broker: Mosquitto, tmp_path: Path) -> Iterator[Callable[..., Any]]:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 text=True,
+                # Where the tests run in the background Ctrl-C is ignored, and children inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         started.append(process)
         wait_until(lambda: "Open http" in out.read_text(), what=out.read_text)
