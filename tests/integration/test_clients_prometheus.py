@@ -44,7 +44,15 @@ class Prometheus:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(lambda: accepts(self.port), what=lambda: (folder / "log").read_text())
+        wait_until(self._is_ready, what=lambda: (folder / "log").read_text())
+
+    def _is_ready(self) -> bool:
+        """It listens before it answers: https://prometheus.io/docs/prometheus/latest/management_api/."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=10) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
 
     def ask(self, path: str, **query: str) -> Any:
         address = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
