@@ -8,7 +8,7 @@ import ipaddress
 import stat
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from edge.config.schema import PageConfig
@@ -78,18 +78,30 @@ class Token:
         full = len(self._wrong_s) == WRONG_MAX
         return full and self._clock_s() - self._wrong_s[0] < WRONG_WITHIN_S
 
-    def accepts(self, told: str) -> bool:
-        """Whether somebody told the secret; a wrong one counts."""
-        if self.is_blocked:
-            return False
-        is_right = hmac.compare_digest(told.encode(), self._secret)
-        if not is_right:
-            self._wrong_s.append(self._clock_s())
-        return is_right
+    def matches(self, told: str) -> bool:
+        """Whether a text is the secret."""
+        return hmac.compare_digest(told.encode(), self._secret)
+
+    def note_wrong(self) -> None:
+        """Count a wrong guess."""
+        self._wrong_s.append(self._clock_s())
 
     def knows(self, value: str | None) -> bool:
         """Whether a cookie is the one that was given for the secret."""
         return value is not None and hmac.compare_digest(value.encode(), self.value.encode())
+
+
+def find_told(tokens: Sequence[Token], told: str) -> list[Token]:
+    """Return the tokens whose secret somebody told; none while guessing is blocked.
+
+    Only what is none of them is a wrong guess: who tells the token for looking has not guessed at the one for control.
+    """
+    if any(token.is_blocked for token in tokens):
+        return []
+    right = [token for token in tokens if token.matches(told)]
+    for token in tokens if not right else ():
+        token.note_wrong()
+    return right
 
 
 def read_token(name: str | None, *, key: str, cookie: str) -> Token | None:

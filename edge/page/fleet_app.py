@@ -63,7 +63,7 @@ def make_fleet_app(fleet: Fleet, *, clock_ms: Callable[[], int]) -> ASGIApp:
         return JSONResponse({"control": False, "may_control": False, "picture": False})
 
     routes = [Route("/", page), Route("/events", events), Route("/api/access", access)]
-    return Guard(Starlette(routes=routes), hosts=HostNames(()), token=None)
+    return Guard(Starlette(routes=routes), hosts=HostNames(()), tokens=())
 
 
 async def _stream_tiles(fleet: Fleet, clock_ms: Callable[[], int]) -> AsyncIterator[bytes]:

@@ -14,8 +14,8 @@ import re
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -28,7 +28,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from edge.page.access import HostNames, Token
+from edge.page.access import HostNames, Token, find_told
 from edge.page.board import Board
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,10 @@ QUIET_MAX_S: Final = 10.0
 """A connection that has not sent a whole request, or has taken nothing of its answer, for so long is closed."""
 BEAT_S: Final = 5.0
 """A viewer hears something at least so often, or knows that the connection is dead."""
-STOP_S: Final = 0.5
+API: Final = ("info", "state", "health")
+"""Topics whose newest payload can be asked for."""
+VERBS: Final = ("pause", "resume")
+"""What the control token lets do; the broker's other requests are none of the page's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,11 @@ class PageParts:
     metrics: Callable[[], tuple[bytes, str]]
     command: Callable[[str], None]
     picture: Callable[[], bytes | None] | None = None
-    api: Mapping[str, str] = field(default_factory=lambda: {"info": "info", "state": "state", "health": "health"})
+
+    @property
+    def tokens(self) -> list[Token]:
+        """Those that are configured; whoever may control may look."""
+        return [token for token in (self.control, self.token) if token is not None]
 
 
 def make_app(parts: PageParts) -> ASGIApp:
@@ -83,10 +90,10 @@ def make_app(parts: PageParts) -> ASGIApp:
 
     async def payload(request: Request) -> Response:
         kind = request.path_params["kind"]
-        data = board.events() if kind == "events" else board.latest(kind) if kind in parts.api else None
+        data = board.events() if kind == "events" else board.latest(kind) if kind in API else None
         if data is None:
-            known = ", ".join(sorted({*parts.api, "events"}))
-            return _refuse(404, f"nothing was told yet about {kind}" if kind in parts.api else f"there are {known}")
+            known = ", ".join(sorted({*API, "events"}))
+            return _refuse(404, f"nothing was told yet about {kind}" if kind in API else f"there are {known}")
         return Response(data, media_type="application/json")
 
     async def health(request: Request) -> Response:
@@ -107,15 +114,18 @@ def make_app(parts: PageParts) -> ASGIApp:
         )
 
     async def command(request: Request) -> Response:
-        control = parts.control
+        control, verb = parts.control, request.path_params["verb"]
+        if verb not in VERBS:
+            return _refuse(404, f"there are {', '.join(VERBS)}")
         if control is None:
             return _refuse(403, "page.control_token_file is not set: nobody may control the camera from here")
         if not _is_own(request):
             return _refuse(403, "asked for by another page")
-        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not control.knows(request.cookies.get(control.cookie)) and not (bearer and control.accepts(bearer)):
-            return _refuse(401, "the control token is needed")
-        parts.command(request.path_params["verb"])
+        if not control.knows(request.cookies.get(control.cookie)):
+            bearer = _bearer(request)
+            if not bearer or control not in find_told(parts.tokens, bearer):
+                return _refuse(401, "the control token is needed")
+        parts.command(verb)
         return Response(status_code=202)
 
     async def sign_in(request: Request) -> Response:
@@ -123,14 +133,13 @@ def make_app(parts: PageParts) -> ASGIApp:
             return _refuse(403, "asked for by another page")
         form = parse_qs((await _body(request)).decode("utf-8", "replace"))
         told = form.get("token", [""])[0]
-        tokens = [token for token in (parts.control, parts.token) if token is not None]
+        tokens = parts.tokens
         if any(token.is_blocked for token in tokens):
             return _refuse(429, "too many wrong tokens; wait a minute")
-        right = [token for token in tokens if token.accepts(told)]
+        right = find_told(tokens, told)
         if not right:
             return _refuse(403, "this is not the token")
         response = Response(status_code=204)
-        # Whoever may control may look.
         for token in tokens if parts.control in right else right:
             response.set_cookie(
                 token.cookie, token.value, max_age=365 * 24 * 3600, httponly=True, samesite="strict", path="/"
@@ -158,11 +167,17 @@ def make_app(parts: PageParts) -> ASGIApp:
             Route("/control/{verb}", command, methods=["POST"]),
         ]
     )
-    return Guard(app, hosts=parts.hosts, token=parts.token)
+    return Guard(app, hosts=parts.hosts, tokens=parts.tokens if parts.token is not None else ())
 
 
 class Guard:
-    """Checks the name, the token and the answer's headers of every request."""
+    """Checks the name, the tokens and the answer's headers of every request.
+
+    Args:
+        app: the application behind it.
+        hosts: names that it may be called by.
+        tokens: each opens it; none: whoever reaches it may look.
+    """
 
     OPEN: Final = ("/", "/healthz", "/sign-in")
     """What needs no token: the page itself holds nothing and asks for it."""
@@ -173,8 +188,8 @@ class Guard:
         (b"cross-origin-resource-policy", b"same-origin"),
     )
 
-    def __init__(self, app: ASGIApp, *, hosts: HostNames, token: Token | None) -> None:
-        self._app, self._hosts, self._token = app, hosts, token
+    def __init__(self, app: ASGIApp, *, hosts: HostNames, tokens: Sequence[Token]) -> None:
+        self._app, self._hosts, self._tokens = app, hosts, tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -193,19 +208,25 @@ class Guard:
         host = request.headers.get("host", "")
         if not self._hosts.allows(host):
             return _refuse(421, f"{host[:64]!r} is not among page.hosts")
-        token = self._token
-        if token is None or request.url.path in self.OPEN or token.knows(request.cookies.get(token.cookie)):
+        tokens = self._tokens
+        if not tokens or request.url.path in self.OPEN:
             return None
-        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if bearer and token.accepts(bearer):
+        if any(token.knows(request.cookies.get(token.cookie)) for token in tokens):
             return None
-        if bearer and token.is_blocked:
+        bearer = _bearer(request)
+        if bearer and find_told(tokens, bearer):
+            return None
+        if bearer and any(token.is_blocked for token in tokens):
             return _refuse(429, "too many wrong tokens; wait a minute")
         return _refuse(401, "the token is needed", {"WWW-Authenticate": "Bearer"})
 
 
 def _refuse(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
     return JSONResponse({"error": reason}, status_code=status, headers=dict(headers or {}))
+
+
+def _bearer(request: Request) -> str:
+    return request.headers.get("authorization", "").removeprefix("Bearer ")
 
 
 def _is_own(request: Request) -> bool:
@@ -393,12 +414,18 @@ class PageThread:
 
     async def _serve(self) -> None:
         beat = asyncio.create_task(self._beat())
+        beat.add_done_callback(self._exit)  # a page on which time stands still must not go on
         try:
             await self._server.serve(sockets=[self._listener])
+            if beat.done():
+                beat.result()  # raises what ended it
         finally:
             beat.cancel()
         if not self._server.should_exit:
             raise RuntimeError("the server ended by itself")
+
+    def _exit(self, _: asyncio.Task[None]) -> None:
+        self._server.should_exit = self._server.force_exit = True
 
     async def _beat(self) -> None:
         next_s = time.monotonic()

@@ -41,15 +41,13 @@ class PageSink:
     """
 
     def __init__(self, config: Config) -> None:
-        self._page = config.page
+        page = self._page = config.page
         self.board = Board()
-        page = config.page
         # A browser keeps cookies by host: two cameras of one machine would sign each other out.
         cookie, control = (f"{name}_{page.address[1]}" for name in (COOKIE, CONTROL_COOKIE))
         self._token = read_token(page.token_file, key="page.token_file", cookie=cookie)
         self._control = read_token(page.control_token_file, key="page.control_token_file", cookie=control)
         self._command: Callable[[str], None] = lambda verb: None
-        self._vitals: Callable[[float], HealthPayload] | None = None
         self._fps = 0.0
         self._frames = 0
         self._speedometer = Speedometer(time.monotonic_ns())
@@ -71,7 +69,6 @@ class PageSink:
         Returns:
             What takes the durations of the stages.
         """
-        self._vitals = vitals
         metrics = MetricsText(self.board, lambda: vitals(self._fps))
         host, port = self._page.address
         parts = PageParts(
@@ -90,7 +87,7 @@ class PageSink:
             self._problem = f"off, {self._page.listen}: {_bind_reason(error)}"
             log.error("page: %s", self._problem)
             return metrics
-        self._thread = PageThread(make_app(parts), listener, second=self._note_second)
+        self._thread = PageThread(make_app(parts), listener, second=lambda: self._note_second(vitals))
         self._thread.start()
         log.info("page: http://%s/", self._page.listen)
         return metrics
@@ -112,12 +109,12 @@ class PageSink:
             self._faces_rate.note(moment.now_ns)
             self.board.put(make_message("faces", make_faces(step, origin=origin, moment=moment)))
 
-    def _note_second(self) -> None:
+    def _note_second(self, vitals: Callable[[float], HealthPayload]) -> None:
         """Note who is there, and how the daemon does where somebody looks."""
         self._fps = self._speedometer.read_hz(self._frames, time.monotonic_ns())
         self.board.put_second(time.time_ns() // 1_000_000)
-        if self.board.viewers and self._vitals is not None:
-            self.board.put_pulse(encode(self._vitals(self._fps)))
+        if self.board.viewers:
+            self.board.put_pulse(encode(vitals(self._fps)))
 
     def stop(self, *, timeout_s: float) -> None:
         """Hang up on every viewer."""
@@ -134,7 +131,6 @@ class PageSink:
         return faults + [problem for problem in self._told_problems() if problem not in faults]
 
     def _told_problems(self) -> list[str]:
-
         raw = self.board.latest("problem")
         return list(msgspec.json.decode(raw)["problems"]) if raw else []
 

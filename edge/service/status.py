@@ -116,7 +116,8 @@ def make_vitals(runtime: Runtime, moment: Moment, *, fps: float) -> Vitals:
         stages=stages,
         drops=runtime.slot.dropped,
         reconnects=runtime.grabber.reconnects,
-        counts=dict(runtime.metrics.counts + Counter(too_old=runtime.grabber.too_old))
+        # Copied at once: another thread adds to them.
+        counts=dict(Counter(dict(runtime.metrics.counts)) + Counter(too_old=runtime.grabber.too_old))
         | {"corrupt": runtime.grabber.corrupt, "hung": runtime.grabber.hung}
         | runtime.commands.counts(),
         sinks=runtime.sinks.report(),

@@ -19,7 +19,7 @@ from publish_samples import ORIGIN, an_info, event_message, present, some_vitals
 
 from edge.config.loader import make_config
 from edge.errors import ConfigError
-from edge.page.access import COOKIE, check_page, read_token
+from edge.page.access import CONTROL_COOKIE, COOKIE, WRONG_MAX, check_page, read_token
 from edge.page.board import EVENTS_KEPT
 from edge.page.server import CONNECTIONS_MAX, QUIET_MAX_S
 from edge.page.sink import PageSink
@@ -144,6 +144,33 @@ def test_who_guesses_a_thousand_times_is_stopped(serve: Serve, tmp_path: Path) -
     assert page.ask("/sign-in", method="POST", body="token=swordfish")[0] == 429
     assert page.ask("/metrics", Authorization="Bearer swordfish")[0] == 429
     assert page.ask("/healthz")[0] == 200
+
+
+def test_who_tells_one_of_two_tokens_has_not_guessed_at_the_other(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "control").mkdir()
+    view, control = a_token(tmp_path, "swordfish"), a_token(tmp_path / "control", "marlin")
+    control.cookie = CONTROL_COOKIE
+    page = serve(token=view, control=control)
+    for _ in range(2 * WRONG_MAX):
+        assert page.ask("/sign-in", method="POST", body="token=swordfish")[0] == 204
+        assert page.ask("/metrics", Authorization="Bearer marlin")[0] == 200, "whoever may control may look"
+    assert page.ask("/control/pause", method="POST", Authorization="Bearer swordfish")[0] == 401
+    assert page.ask("/control/pause", method="POST", Authorization="Bearer marlin")[0] == 202
+    for verb in ("selftest", "reload", "active"):
+        assert page.ask(f"/control/{verb}", method="POST", Authorization="Bearer marlin")[0] == 404, verb
+    assert page.commands == ["pause"]
+
+
+def test_a_page_on_which_time_stands_still_is_off_and_says_so(serve: Serve) -> None:
+    def fail() -> None:
+        raise RuntimeError("no second")
+
+    page = serve(second=fail)
+    stream = page.watch()
+    wait_until(lambda: page.thread.failure == "RuntimeError: no second", what=lambda: str(page.thread.failure))
+    with suppress(http.client.IncompleteRead):
+        stream.read()  # ends: who looked on is hung up on
+    assert not page.is_serving()
 
 
 def test_pause_needs_the_control_token_and_the_page_itself(serve: Serve, tmp_path: Path) -> None:
