@@ -72,8 +72,7 @@ def replay_files(
     settings = {"camera.source": source, **(STILLS_OVERRIDES if stills else {}), **overrides}
     config = override_config(base, settings)
     if not loads_library:
-        emotion, left_out = without_own_library(config.emotion)
-        config = msgspec.structs.replace(config, emotion=emotion)
+        config, left_out = without_own_library(config)
         if left_out:
             console.print(
                 Text(f"{left_out} is not loaded: the CPU is used; --load-library asks for it"), soft_wrap=True

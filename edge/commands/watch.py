@@ -164,9 +164,7 @@ def watch_page(config: MqttConfig, *, port: int | None, seconds: float, console:
         MissingDependencyError: the extra ``page`` is not installed.
         ConfigError: a password or certificate that cannot be used.
     """
-    serve = load_entry(
-        {"page": "edge.page.fleet_app:serve_fleet"}, "page", what="the live", install=install_line("page")
-    )
+    serve = load_entry(SERVER, "page", what="the live", install=install_line("page"))
     fleet, end_s = Fleet(config.prefix), time.monotonic() + seconds if seconds else None
     chosen = find_port(port, PORT)
     with Listener(config, fleet), serve(fleet, port=chosen, clock_ms=now_ms):

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.config.loader import decode_options, shown
-from edge.config.schema import EmotionConfig, NoOptions, Section
+from edge.config.schema import Config, EmotionConfig, NoOptions, Section
 from edge.contract.manifest import AnyManifest
 from edge.errors import ConfigError, InferenceError
 from edge.infer.litert import import_runtime
@@ -93,16 +93,17 @@ def parse_delegate(config: EmotionConfig) -> DelegateSpec | None:
     return None
 
 
-def without_own_library(config: EmotionConfig) -> tuple[EmotionConfig, str | None]:
-    """Return the section with the CPU instead of a library that it names itself, and that library; else None.
+def without_own_library(config: Config) -> tuple[Config, str | None]:
+    """Return a configuration with the CPU instead of a library that it names itself, and that library; else None.
 
     To load a library is to run it. The service does so, because it was told to; what only looks at a configuration
     does not.
     """
-    spec = parse_delegate(config)
+    spec = parse_delegate(config.emotion)
     if spec is None or (spec.name == "edgetpu" and spec.library == EdgeTpuOptions().library):
         return config, None
-    return msgspec.structs.replace(config, delegate="xnnpack", options={}), spec.library
+    emotion = msgspec.structs.replace(config.emotion, delegate="xnnpack", options={})
+    return msgspec.structs.replace(config, emotion=emotion), spec.library
 
 
 def probe_delegate(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from edge.bundles.signing import check_keys
 from edge.capture import check_source
 from edge.config.loader import shown
@@ -34,8 +32,7 @@ def check_config(config: Config) -> None:
         MienError: what would stop the daemon at its start.
     """
     check_choices(config)
-    emotion, _ = without_own_library(config.emotion)
-    looked_at = msgspec.structs.replace(config, emotion=emotion)
+    looked_at, _ = without_own_library(config)
     build_pipeline(looked_at, frame_wh=config.camera.frame_wh).pipeline.close()
 
 

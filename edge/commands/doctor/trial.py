@@ -38,8 +38,7 @@ def try_models(subject: Subject) -> str:
     """
     config, left_out = subject.config, None
     if not subject.loads_library:
-        emotion_config, left_out = without_own_library(config.emotion)
-        config = msgspec.structs.replace(config, emotion=emotion_config)
+        config, left_out = without_own_library(config)
     built = build_pipeline(config, frame_wh=config.camera.frame_wh)
     emotion, detector = built.emotion.model, built.detector_bundle
     nodes = f"{emotion.interpreter.delegated_nodes} of {emotion.interpreter.total_nodes} nodes"
@@ -79,8 +78,7 @@ def try_camera(subject: Subject) -> str:
     if not frames:
         return json.dumps({"found": "opens, and ends without a frame", "doubt": "there is no picture in it"})
     size_wh = frames[-1].size_wh
-    emotion, _ = without_own_library(subject.config.emotion)
-    config = msgspec.structs.replace(subject.config, emotion=emotion)
+    config, _ = without_own_library(subject.config)
     built = build_pipeline(config, frame_wh=size_wh)
     with closing(built.pipeline):
 

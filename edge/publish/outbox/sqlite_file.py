@@ -280,9 +280,7 @@ def _damage_told() -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if any(
-            word in str(error) for word in ("malformed", "no such table", "no such column", "unsupported file format")
-        ):
+        if any(word in str(error) for word in DAMAGE_WORDS):
             raise DamagedError(str(error)) from None
         raise
     except (sqlite3.DatabaseError, UnicodeDecodeError, TypeError) as error:
