@@ -17,8 +17,8 @@ from edge.page.board import Board
 from edge.publish.payloads import HealthPayload, InfoPayload
 
 BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-DROPPED: Final = {"too_old": "too_old", "corrupt": "corrupt"}
-"""Counts of the health report that are frames which were not inferred, and their word."""
+DROPPED: Final = ("too_old", "corrupt", "governed")
+"""Counts of the health report that are frames which were not inferred."""
 
 
 class MetricsText:
@@ -103,8 +103,8 @@ def _frames(vitals: HealthPayload) -> Iterator[Metric]:
     )
     dropped = CounterMetricFamily("mien_frames_dropped", "Frames that were not inferred.", labels=["why"])
     dropped.add_metric(["replaced"], vitals.drops)
-    for key, why in DROPPED.items():
-        dropped.add_metric([why], vitals.counts.get(key, 0))
+    for why in DROPPED:
+        dropped.add_metric([why], vitals.counts.get(why, 0))
     yield dropped
     yield CounterMetricFamily("mien_camera_reconnects", "Times the camera was opened again.", vitals.reconnects)
 

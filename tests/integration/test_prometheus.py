@@ -115,7 +115,7 @@ def test_prometheus_stores_what_is_known_and_nothing_of_what_is_not(scraped: tup
     server.wait('mien_events_total{type="face_appeared"} > 0')
     server.wait("mien_outbox_queued >= 0")
     server.wait("mien_outbox_dropped_total == 0")
-    assert len(server.wait("mien_frames_dropped_total")) == 3
+    assert len(server.wait("mien_frames_dropped_total")) == 4
     (build,) = server.wait("mien_build_info")
     assert {"version", "model", "delegate"} <= set(build["metric"])
 

@@ -59,6 +59,8 @@ class Archive:
         self._bounds = bounds
         self._kept: deque[tuple[int, StoredEvent]] = deque()
         self._data_bytes = 0
+        self._forgotten: dict[str, int] = {}
+        """Of each start the last seq that is kept no longer."""
         self.replays: deque[Replay] = deque()
 
     def add(self, event: StoredEvent, *, now_ns: int) -> None:
@@ -90,8 +92,9 @@ class Archive:
         found = sorted(kept, key=lambda event: event.seq)  # what waited was acknowledged after newer ones
         waiting = deque(as_history(event.data) for event in found)
         first = found[0].seq if found else None
-        if first is not None and wish.from_seq < first:
-            gap = GapPayload(type="gap", boot_id=boot_id, from_seq=wish.from_seq, to_seq=first - 1, reason="not_kept")
+        missing_to = first - 1 if first is not None else self._forgotten.get(boot_id, 0)
+        if wish.from_seq <= missing_to:
+            gap = GapPayload(type="gap", boot_id=boot_id, from_seq=wish.from_seq, to_seq=missing_to, reason="not_kept")
             waiting.appendleft(encode(gap))
         self.replays.append(Replay(reply, waiting))
         said = {"events": len(found), "from_seq": first, "to_seq": found[-1].seq if found else None}
@@ -113,7 +116,9 @@ class Archive:
             or self._data_bytes > self._bounds.data_bytes
             or self._kept[0][0] < horizon_ns
         ):
-            self._data_bytes -= len(self._kept.popleft()[1].data)
+            _, event = self._kept.popleft()
+            self._data_bytes -= len(event.data)
+            self._forgotten[event.boot_id] = max(event.seq, self._forgotten.get(event.boot_id, 0))
 
 
 def _response(
